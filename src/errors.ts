@@ -1,0 +1,36 @@
+/**
+ * The errors a user can cause or meet, each with the exit code of the command line.
+ * Anything else that is thrown is a bug of ours: exit code 1, with a stack trace.
+ *
+ * A message is one clear sentence: place, what is required, what was found, how to mend it.
+ */
+export class ExpectedError extends Error {
+  readonly exitCode: number;
+
+  constructor(message: string, exitCode: number, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    this.exitCode = exitCode;
+  }
+}
+
+/** Bad input: config, data or model files. Exit code 2. */
+export class InputError extends ExpectedError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, 2, options);
+  }
+}
+
+/** No usable device, out of memory, or the device was lost. Exit code 3. */
+export class DeviceError extends ExpectedError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, 3, options);
+  }
+}
+
+/** A loss, gradient or weight is not finite. Training stopped before the update. Exit code 4. */
+export class NonFiniteError extends ExpectedError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, 4, options);
+  }
+}
