@@ -1,0 +1,17 @@
+/** Control, C1, bidirectional and line-separator characters: what a terminal could obey or a reader could be misled by. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this removes.
+const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+
+/**
+ * Untrusted text made safe to show in a terminal or a message: every control, C1 and bidirectional character is written
+ * as its escape (`\u001b`), and text over `maxLength` characters is cut with an ellipsis.
+ */
+export function printable(text: string, maxLength = 200): string {
+  const cut = text.length > maxLength ? `${text.slice(0, maxLength)}…` : text;
+  return cut.replace(UNPRINTABLE, (character) => {
+    if (character === "\n") return "\\n";
+    if (character === "\t") return "\\t";
+    if (character === "\r") return "\\r";
+    return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  });
+}
