@@ -1,0 +1,113 @@
+// matmul/nn: Y = scale · X·W (+ U·A) (+ row_scale ⊙ Y)
+// The gradient of a linear layer's input, with LoRA's: dX = dY·W + dU·A, or any product with a row-major right side.
+// X: (M, N) f32, columns from FIRST_COLUMN on of rows of X_STRIDE.  W: (N, K), bf16 packed two to a u32, or f32.
+// Y: (M, K) f32.  U: (M, RANK) f32 and A: (RANK, K) f32, only where RANK > 0.  row_scale: (M) f32.
+// What was in Y is dropped (PRIOR = 0), added (1), or multiplied by row_scale and added (2).
+// Rows are padded with zeros to a multiple of 8 elements, W and A also to a multiple of 8 rows.
+// Every element of Y is written; its padding stays zero because W's is.
+// One invocation computes 8 x 8 elements in registers, as four 4 x 4 matrices, and a workgroup 64 x 64.
+// Dispatch: (ceil(K / 64), ceil(M / 64)). Reference: test/reference/matmul.ts
+
+override K_GROUPS: u32;      // K / 8
+override N_GROUPS: u32;      // N / 8
+override X_STRIDE: u32;      // in vec4
+override FIRST_COLUMN: u32;  // in vec4
+override W_IS_F32: bool;
+override RANK_GROUPS: u32;   // RANK / 8, 0 for no LoRA
+override PRIOR: u32;
+override SCALE: f32;
+
+@group(0) @binding(0) var<uniform> count: vec4u; // x: M
+@group(0) @binding(1) var<storage, read> x: array<vec4f>;
+@group(0) @binding(2) var<storage, read> w: array<vec4u>;
+@group(0) @binding(3) var<storage, read> u: array<vec4f>;
+@group(0) @binding(4) var<storage, read> a: array<vec4f>;
+@group(0) @binding(5) var<storage, read> row_scale: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<vec4f>;
+
+// Each has four rows of X or U as its columns, four elements of each.
+fn x_rows(at: vec4u) -> mat4x4f { return mat4x4f(x[at.x], x[at.y], x[at.z], x[at.w]); }
+fn u_rows(at: vec4u) -> mat4x4f { return mat4x4f(u[at.x], u[at.y], u[at.z], u[at.w]); }
+
+fn store(row: u32, column_group: u32, left: vec4f, right: vec4f) {
+  let at = (row * K_GROUPS + column_group) * 2u;
+  switch PRIOR {
+    case 1u: {
+      y[at] += left;
+      y[at + 1u] += right;
+    }
+    case 2u: {
+      y[at] = y[at] * row_scale[row] + left;
+      y[at + 1u] = y[at + 1u] * row_scale[row] + right;
+    }
+    default: {
+      y[at] = left;
+      y[at + 1u] = right;
+    }
+  }
+}
+
+@compute @workgroup_size(8, 8)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let rows = count.x;
+  let row = id.y * 8u;
+  if (id.x >= K_GROUPS || row >= rows) {
+    return;
+  }
+  // Rows of the tile that lie past the end are read from the last row, and never stored.
+  let m_0 = min(row + vec4u(0u, 1u, 2u, 3u), vec4u(rows - 1u));
+  let m_1 = min(row + vec4u(4u, 5u, 6u, 7u), vec4u(rows - 1u));
+
+  // Column i of tile_ab is row i of the tile's half a (of X), its columns those of half b (of W).
+  var tile_00 = mat4x4f();
+  var tile_01 = mat4x4f();
+  var tile_10 = mat4x4f();
+  var tile_11 = mat4x4f();
+  for (var n = 0u; n < 2u * N_GROUPS; n++) {
+    let x_0 = x_rows(m_0 * X_STRIDE + FIRST_COLUMN + n);
+    let x_1 = x_rows(m_1 * X_STRIDE + FIRST_COLUMN + n);
+    // Four rows of W as columns: elements 0..3 and 4..7 of this invocation's eight.
+    var w_0: mat4x4f;
+    var w_1: mat4x4f;
+    if (W_IS_F32) {
+      let at = (4u * n + vec4u(0u, 1u, 2u, 3u)) * (2u * K_GROUPS) + 2u * id.x;
+      w_0 = mat4x4f(bitcast<vec4f>(w[at.x]), bitcast<vec4f>(w[at.y]), bitcast<vec4f>(w[at.z]), bitcast<vec4f>(w[at.w]));
+      w_1 = mat4x4f(bitcast<vec4f>(w[at.x + 1u]), bitcast<vec4f>(w[at.y + 1u]), bitcast<vec4f>(w[at.z + 1u]), bitcast<vec4f>(w[at.w + 1u]));
+    } else {
+      let at = (4u * n + vec4u(0u, 1u, 2u, 3u)) * K_GROUPS + id.x;
+      let p_0 = w[at.x];
+      let p_1 = w[at.y];
+      let p_2 = w[at.z];
+      let p_3 = w[at.w];
+      w_0 = mat4x4f(widen_low(p_0), widen_low(p_1), widen_low(p_2), widen_low(p_3));
+      w_1 = mat4x4f(widen_high(p_0), widen_high(p_1), widen_high(p_2), widen_high(p_3));
+    }
+    tile_00 += w_0 * x_0;
+    tile_01 += w_1 * x_0;
+    tile_10 += w_0 * x_1;
+    tile_11 += w_1 * x_1;
+  }
+  tile_00 *= SCALE;
+  tile_01 *= SCALE;
+  tile_10 *= SCALE;
+  tile_11 *= SCALE;
+  for (var r = 0u; r < 2u * RANK_GROUPS; r++) {
+    let u_0 = u_rows(m_0 * 2u * RANK_GROUPS + r);
+    let u_1 = u_rows(m_1 * 2u * RANK_GROUPS + r);
+    let at = (4u * r + vec4u(0u, 1u, 2u, 3u)) * (2u * K_GROUPS) + 2u * id.x;
+    let a_0 = mat4x4f(a[at.x], a[at.y], a[at.z], a[at.w]);
+    let a_1 = mat4x4f(a[at.x + 1u], a[at.y + 1u], a[at.z + 1u], a[at.w + 1u]);
+    tile_00 += a_0 * u_0;
+    tile_01 += a_1 * u_0;
+    tile_10 += a_0 * u_1;
+    tile_11 += a_1 * u_1;
+  }
+  for (var i = 0u; i < 4u; i++) {
+    if (row + i < rows) {
+      store(row + i, id.x, tile_00[i], tile_01[i]);
+    }
+    if (row + 4u + i < rows) {
+      store(row + 4u + i, id.x, tile_10[i], tile_11[i]);
+    }
+  }
+}

@@ -1,0 +1,30 @@
+// optimizer/adamw: AdamW with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2), as torch.optim.AdamW
+//   p ← p · decay;  m ← β1 m + (1 − β1) g;  v ← β2 v + (1 − β2) g²;  p ← p − lr / c1 · m / (√v / √c2 + eps)
+// with c1 = 1 − β1ᵗ, c2 = 1 − β2ᵗ
+// p, g, m, v: VECS vec4 of f32, padding included: it is zero and stays so. g is scaled by clip.y first. Where clip.z is 0
+// (the gradient is not finite) nothing changes. p, m and v are written.
+// One invocation per vec4. Dispatch: (ceil(VECS / 64)). Reference: test/reference/optimizer.ts
+
+override VECS: u32;
+
+@group(0) @binding(0) var<uniform> step: Step;
+@group(0) @binding(1) var<storage, read> clip: vec4f;
+@group(0) @binding(2) var<storage, read> gradient: array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> parameter: array<vec4f>;
+@group(0) @binding(4) var<storage, read_write> first_moment: array<vec4f>;
+@group(0) @binding(5) var<storage, read_write> second_moment: array<vec4f>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let i = id.x;
+  if (i >= VECS || clip.z == 0.0) {
+    return;
+  }
+  let g = gradient[i] * clip.y;
+  let m = first_moment[i] + step.one_minus_beta1 * (g - first_moment[i]);
+  let v = step.beta2 * second_moment[i] + step.one_minus_beta2 * g * g;
+  first_moment[i] = m;
+  second_moment[i] = v;
+  let denominator = sqrt(v) / step.root_correction2 + step.eps;
+  parameter[i] = parameter[i] * step.decay - step.step_size * m / denominator;
+}

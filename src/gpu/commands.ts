@@ -1,0 +1,103 @@
+import type { Access, Binding, BufferRange, GpuBuffer } from "./buffer.ts";
+import type { Gpu } from "./gpu.ts";
+import type { KernelVariant, Pipeline } from "./pipelines.ts";
+
+export type Workgroups = readonly [x: number, y: number, z: number];
+
+export interface Dispatch {
+  readonly kind: "dispatch";
+  readonly label: string;
+  readonly pipeline: Pipeline;
+  readonly bindGroup: GPUBindGroup;
+  /** Asked at each replay, because the number of rows changes from batch to batch. */
+  readonly workgroups: () => Workgroups;
+}
+
+export interface Copy {
+  readonly kind: "copy";
+  readonly from: BufferRange;
+  readonly to: { readonly buffer: GpuBuffer; readonly offsetBytes: () => number };
+  /** Bytes to copy at this replay: at most `from.sizeBytes`, a multiple of 4. */
+  readonly sizeBytes: () => number;
+}
+
+export interface Clear {
+  readonly kind: "clear";
+  readonly range: BufferRange;
+}
+
+/** One entry of a plan: built once with its bind group, replayed in every batch. */
+export type Command = Dispatch | Copy | Clear;
+
+const MAX_WORKGROUPS_PER_DIMENSION = 65_535;
+
+/** A kernel applied to buffers. Bindings are numbered as they are listed, in bind group 0. */
+export function dispatch(
+  gpu: Gpu,
+  variant: KernelVariant,
+  bindings: readonly Binding[],
+  workgroups: () => Workgroups,
+): Dispatch {
+  const accesses: Access[] = bindings.map((binding) => binding.access);
+  const pipeline = gpu.pipelines.get(variant, accesses);
+  for (const { access, range } of bindings) {
+    if (access !== "uniform" && range.sizeBytes > gpu.bindingLimitBytes) {
+      throw new Error(
+        `internal: ${variant.kernel} binds ${range.sizeBytes} bytes of ${range.buffer.label}, over the limit of ${gpu.bindingLimitBytes}`,
+      );
+    }
+  }
+  const bindGroup = gpu.device.createBindGroup({
+    label: variant.kernel,
+    layout: pipeline.layout,
+    entries: bindings.map(({ range }, binding) => ({
+      binding,
+      resource: { buffer: range.buffer.raw, offset: range.offsetBytes, size: range.sizeBytes },
+    })),
+  });
+  return { kind: "dispatch", label: variant.kernel, pipeline, bindGroup, workgroups };
+}
+
+export function clear(range: BufferRange): Clear {
+  return { kind: "clear", range };
+}
+
+/** Records commands into an encoder. Consecutive dispatches share a compute pass; WebGPU orders them by their buffers. */
+export function encode(encoder: GPUCommandEncoder, commands: Iterable<Command>): void {
+  let pass: GPUComputePassEncoder | undefined;
+  const endPass = () => {
+    pass?.end();
+    pass = undefined;
+  };
+  for (const command of commands) {
+    switch (command.kind) {
+      case "dispatch": {
+        const [x, y, z] = command.workgroups();
+        if (Math.max(x, y, z) > MAX_WORKGROUPS_PER_DIMENSION) {
+          throw new Error(`internal: ${command.label} dispatches ${x} x ${y} x ${z} workgroups, over the limit`);
+        }
+        if (x * y * z === 0) break;
+        pass ??= encoder.beginComputePass();
+        pass.setPipeline(command.pipeline.value());
+        pass.setBindGroup(0, command.bindGroup);
+        pass.dispatchWorkgroups(x, y, z);
+        break;
+      }
+      case "copy": {
+        const sizeBytes = command.sizeBytes();
+        if (sizeBytes === 0) break;
+        endPass();
+        const { from, to } = command;
+        encoder.copyBufferToBuffer(from.buffer.raw, from.offsetBytes, to.buffer.raw, to.offsetBytes(), sizeBytes);
+        break;
+      }
+      case "clear":
+        endPass();
+        encoder.clearBuffer(command.range.buffer.raw, command.range.offsetBytes, command.range.sizeBytes);
+        break;
+      default:
+        command satisfies never;
+    }
+  }
+  endPass();
+}

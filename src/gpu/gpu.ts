@@ -1,0 +1,142 @@
+import { DeviceError } from "../errors.ts";
+import type { BufferRange, GpuBuffer } from "./buffer.ts";
+import { type KernelSource, PipelineCache } from "./pipelines.ts";
+import { ReadbackPool } from "./readback.ts";
+
+export interface GpuOptions {
+  readonly kernelSource: KernelSource;
+  /** Largest binding to use, in bytes: the device's limit, or less in tests of splitting. */
+  readonly bindingLimitBytes?: number;
+}
+
+const STORAGE_USAGE = () => GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+const UNIFORM_USAGE = () => GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST;
+
+/**
+ * Owns a WebGPU device: its buffers, pipelines and failures. Nothing that goes wrong on the device stays silent: the
+ * first error that Dawn reports, and the loss of the device, are kept and thrown at the next point where we wait.
+ */
+export class Gpu {
+  readonly device: GPUDevice;
+  readonly pipelines: PipelineCache;
+  readonly bindingLimitBytes: number;
+  readonly #readbacks: ReadbackPool;
+  readonly #live = new Set<GpuBuffer>();
+  #failure: Error | undefined;
+  #destroyed = false;
+  #liveBytes = 0;
+  #peakBytes = 0;
+
+  constructor(device: GPUDevice, options: GpuOptions) {
+    this.device = device;
+    this.pipelines = new PipelineCache(device, options.kernelSource);
+    const deviceLimit = device.limits.maxStorageBufferBindingSize;
+    this.bindingLimitBytes = Math.min(options.bindingLimitBytes ?? deviceLimit, deviceLimit);
+    this.#readbacks = new ReadbackPool(this);
+    device.addEventListener("uncapturederror", (event) => {
+      this.#failure ??= describeError((event as GPUUncapturedErrorEvent).error);
+    });
+    void device.lost.then((info) => {
+      if (this.#destroyed) return;
+      this.#failure ??= new DeviceError(
+        `the GPU device was lost (${info.reason || "unknown reason"}): ${info.message.trim() || "no message"}; run again, and if it happens again lower max_tokens_per_batch`,
+      );
+    });
+  }
+
+  /** Bytes of all buffers that exist now, and the most there ever were. */
+  get memory(): { liveBytes: number; peakBytes: number } {
+    return { liveBytes: this.#liveBytes, peakBytes: this.#peakBytes };
+  }
+
+  /** A zero-filled storage buffer. The size is rounded up to a multiple of 16 bytes, so that vec4 views cover it. */
+  buffer(label: string, sizeBytes: number): GpuBuffer {
+    return this.#create(label, Math.max(16, Math.ceil(sizeBytes / 16) * 16), STORAGE_USAGE());
+  }
+
+  /** A uniform buffer that holds `words` (u32; put floats in through a shared ArrayBuffer). */
+  uniform(label: string, words: Uint32Array<ArrayBuffer>): GpuBuffer {
+    const buffer = this.#create(label, Math.max(16, Math.ceil(words.byteLength / 16) * 16), UNIFORM_USAGE());
+    this.write(buffer, 0, words);
+    return buffer;
+  }
+
+  release(buffer: GpuBuffer): void {
+    if (!this.#live.delete(buffer)) return;
+    this.#liveBytes -= buffer.sizeBytes;
+    buffer.raw.destroy();
+  }
+
+  /** Copies bytes into a buffer. Offset and length are multiples of 4. The data may be reused at once. */
+  write(buffer: GpuBuffer, offsetBytes: number, data: ArrayBufferView<ArrayBuffer>): void {
+    if (offsetBytes + data.byteLength > buffer.sizeBytes) {
+      throw new Error(
+        `internal: write of ${data.byteLength} bytes at ${offsetBytes} runs over the end of ${buffer.label}`,
+      );
+    }
+    this.device.queue.writeBuffer(buffer.raw, offsetBytes, data.buffer, data.byteOffset, data.byteLength);
+  }
+
+  /** Copies ranges back to the host in one round trip, once all work submitted so far is done. */
+  async read(...ranges: readonly BufferRange[]): Promise<ArrayBuffer[]> {
+    const readback = this.#readbacks.prepare(ranges);
+    const encoder = this.device.createCommandEncoder();
+    readback.encode(encoder);
+    this.device.queue.submit([encoder.finish()]);
+    return readback.finish();
+  }
+
+  /** A readback whose copies go into a command buffer of the caller's: encode it, submit, then await `finish`. */
+  readback(...ranges: readonly BufferRange[]): ReturnType<ReadbackPool["prepare"]> {
+    return this.#readbacks.prepare(ranges);
+  }
+
+  /** Waits for all submitted work. Throws what went wrong on the device meanwhile. */
+  async idle(): Promise<void> {
+    // onSubmittedWorkDone resolves even after the device was lost; a mapped readback does not.
+    await this.read();
+    this.throwIfFailed();
+  }
+
+  throwIfFailed(): void {
+    if (this.#failure) throw this.#failure;
+  }
+
+  /** Destroys every buffer and the device. */
+  destroy(): void {
+    this.#destroyed = true;
+    this.#readbacks.destroy();
+    for (const buffer of [...this.#live]) this.release(buffer);
+    this.device.destroy();
+  }
+
+  /** Internal to src/gpu: a counted buffer of any usage. */
+  createCounted(label: string, sizeBytes: number, usage: GPUBufferUsageFlags): GpuBuffer {
+    return this.#create(label, sizeBytes, usage);
+  }
+
+  #create(label: string, sizeBytes: number, usage: GPUBufferUsageFlags): GpuBuffer {
+    this.throwIfFailed();
+    const limit = this.device.limits.maxBufferSize;
+    if (sizeBytes > limit) {
+      throw new DeviceError(
+        `buffer ${label} needs ${sizeBytes} bytes, this adapter allows ${limit} per buffer; lower max_tokens_per_batch`,
+      );
+    }
+    const raw = this.device.createBuffer({ label, size: sizeBytes, usage });
+    const buffer = { raw, label, sizeBytes };
+    this.#live.add(buffer);
+    this.#liveBytes += sizeBytes;
+    this.#peakBytes = Math.max(this.#peakBytes, this.#liveBytes);
+    return buffer;
+  }
+}
+
+function describeError(error: GPUError): Error {
+  if (typeof GPUOutOfMemoryError !== "undefined" && error instanceof GPUOutOfMemoryError) {
+    return new DeviceError(
+      `the GPU is out of memory: ${error.message}; lower max_tokens_per_batch or use a smaller model`,
+    );
+  }
+  return new Error(`internal: WebGPU error: ${error.message}`);
+}

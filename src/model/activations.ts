@@ -1,0 +1,129 @@
+import { type BufferRange, wholeBuffer } from "../gpu/buffer.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import { createMatrix, type Matrix } from "../ops/matrix.ts";
+import type { LlamaConfig } from "../weights/llama-config.ts";
+import { PROJECTIONS, type Projection } from "../weights/projections.ts";
+
+/** What the forward pass of a layer writes and its backward pass reads. All (T, …) f32. */
+export interface LayerActivations {
+  /** The layer's input: (T, C). */
+  readonly x: Matrix;
+  readonly rstdInput: BufferRange;
+  /** After rotary embedding: (T, heads · D) and (T, keyValueHeads · D). */
+  readonly q: Matrix;
+  readonly k: Matrix;
+  readonly v: Matrix;
+  readonly attention: Matrix;
+  readonly attentionStats: BufferRange;
+  /** The residual stream after attention: (T, C). */
+  readonly middle: Matrix;
+  readonly rstdMiddle: BufferRange;
+  readonly gate: Matrix;
+  readonly up: Matrix;
+  /** scale · x·Aᵀ of each adapted projection: (T, r). */
+  readonly loraInner: Readonly<Partial<Record<Projection, Matrix>>>;
+}
+
+/** What one layer uses and the next may overwrite. */
+export interface ForwardScratch {
+  /** The normalised input of a block: (T, C). */
+  readonly normed: Matrix;
+  /** silu(gate) · up: (T, I). */
+  readonly product: Matrix;
+}
+
+export interface BackwardScratch extends ForwardScratch {
+  /** The gradient of the residual stream, carried from layer to layer: (T, C). */
+  readonly dx: Matrix;
+  readonly dNormed: Matrix;
+  readonly dProduct: Matrix;
+  readonly dGate: Matrix;
+  readonly dUp: Matrix;
+  readonly dAttention: Matrix;
+  readonly dQ: Matrix;
+  readonly dK: Matrix;
+  readonly dV: Matrix;
+  /** scale · dY·B of the projection at hand: (T, r). */
+  readonly dLoraInner: Matrix | null;
+}
+
+/** Allocates matrices of `tokens` rows for a model. */
+export class ActivationAllocator {
+  readonly #gpu: Gpu;
+  readonly #config: LlamaConfig;
+  readonly #tokens: number;
+
+  constructor(gpu: Gpu, config: LlamaConfig, tokens: number) {
+    this.#gpu = gpu;
+    this.#config = config;
+    this.#tokens = tokens;
+  }
+
+  hidden(label: string): Matrix {
+    return this.#matrix(label, this.#config.hiddenSize);
+  }
+
+  layer(label: string, x: Matrix, lora: { r: number; targetModules: readonly Projection[] } | null): LayerActivations {
+    const { intermediateSize, heads } = this.#config;
+    const loraInner: Partial<Record<Projection, Matrix>> = {};
+    for (const projection of PROJECTIONS) {
+      if (lora?.targetModules.includes(projection)) {
+        loraInner[projection] = this.#matrix(`${label} ${projection} LoRA inner`, lora.r);
+      }
+    }
+    return {
+      x,
+      rstdInput: this.#vector(`${label} input rstd`, 1),
+      q: this.#queries(`${label} q`),
+      k: this.#keys(`${label} k`),
+      v: this.#keys(`${label} v`),
+      attention: this.#queries(`${label} attention`),
+      attentionStats: this.#vector(`${label} attention stats`, 2 * heads),
+      middle: this.hidden(`${label} middle`),
+      rstdMiddle: this.#vector(`${label} middle rstd`, 1),
+      gate: this.#matrix(`${label} gate`, intermediateSize),
+      up: this.#matrix(`${label} up`, intermediateSize),
+      loraInner,
+    };
+  }
+
+  forwardScratch(): ForwardScratch {
+    return {
+      normed: this.hidden("normed"),
+      product: this.#matrix("gate · up", this.#config.intermediateSize),
+    };
+  }
+
+  backwardScratch(forward: ForwardScratch, r: number | null): BackwardScratch {
+    const { intermediateSize } = this.#config;
+    return {
+      ...forward,
+      dx: this.hidden("gradient of the residual stream"),
+      dNormed: this.hidden("gradient of normed"),
+      dProduct: this.#matrix("gradient of gate · up", intermediateSize),
+      dGate: this.#matrix("gradient of gate", intermediateSize),
+      dUp: this.#matrix("gradient of up", intermediateSize),
+      dAttention: this.#queries("gradient of attention"),
+      dQ: this.#queries("gradient of q"),
+      dK: this.#keys("gradient of k"),
+      dV: this.#keys("gradient of v"),
+      dLoraInner: r === null ? null : this.#matrix("gradient of LoRA inner", r),
+    };
+  }
+
+  #queries(label: string): Matrix {
+    return this.#matrix(label, this.#config.heads * this.#config.headDim);
+  }
+
+  #keys(label: string): Matrix {
+    return this.#matrix(label, this.#config.keyValueHeads * this.#config.headDim);
+  }
+
+  #matrix(label: string, cols: number): Matrix {
+    return createMatrix(this.#gpu, label, this.#tokens, cols);
+  }
+
+  #vector(label: string, perToken: number): BufferRange {
+    return wholeBuffer(this.#gpu.buffer(label, this.#tokens * perToken * 4));
+  }
+}

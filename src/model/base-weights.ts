@@ -1,0 +1,65 @@
+import { type BufferRange, wholeBuffer } from "../gpu/buffer.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import { createWeight, padded, type Weight, type WeightFormat } from "../ops/matrix.ts";
+import type { LlamaConfig } from "../weights/llama-config.ts";
+import { PROJECTIONS, type Projection, projectionModule, projectionSize } from "../weights/projections.ts";
+
+export interface LayerWeights {
+  readonly inputNorm: BufferRange;
+  readonly postAttentionNorm: BufferRange;
+  readonly projections: Readonly<Record<Projection, Weight>>;
+}
+
+/** The frozen base on the GPU. Norms are f32; matrices bf16 where the file has bf16, else f32. */
+export interface BaseWeights {
+  readonly config: LlamaConfig;
+  readonly embedding: Weight;
+  readonly layers: readonly LayerWeights[];
+  readonly finalNorm: BufferRange;
+  /** The embedding itself where the model ties them. */
+  readonly head: Weight;
+  /** Where each tensor of the model folder goes, by its name in the folder. */
+  readonly tensors: ReadonlyMap<string, TensorTarget>;
+}
+
+export type TensorTarget =
+  | { readonly kind: "weight"; readonly weight: Weight }
+  | { readonly kind: "vector"; readonly range: BufferRange; readonly length: number };
+
+/** Zero-filled buffers for a model. `formatOf` says how the elements of a tensor of the folder are to be kept. */
+export function createBaseWeights(
+  gpu: Gpu,
+  config: LlamaConfig,
+  formatOf: (tensorName: string) => WeightFormat,
+): BaseWeights {
+  const tensors = new Map<string, TensorTarget>();
+  const matrix = (name: string, rows: number, cols: number): Weight => {
+    const weight = createWeight(gpu, name, formatOf(name), rows, cols);
+    tensors.set(name, { kind: "weight", weight });
+    return weight;
+  };
+  const vector = (name: string, length: number): BufferRange => {
+    const range = wholeBuffer(gpu.buffer(name, padded(length) * 4));
+    tensors.set(name, { kind: "vector", range, length });
+    return range;
+  };
+  const { hiddenSize, vocabSize } = config;
+  const embedding = matrix("model.embed_tokens.weight", vocabSize, hiddenSize);
+  const layers = Array.from({ length: config.layers }, (_, layer): LayerWeights => {
+    const prefix = `model.layers.${layer}`;
+    const projections = {} as Record<Projection, Weight>;
+    for (const projection of PROJECTIONS) {
+      const { inFeatures, outFeatures } = projectionSize(config, projection);
+      const name = `${prefix}.${projectionModule(projection)}.${projection}.weight`;
+      projections[projection] = matrix(name, outFeatures, inFeatures);
+    }
+    return {
+      inputNorm: vector(`${prefix}.input_layernorm.weight`, hiddenSize),
+      postAttentionNorm: vector(`${prefix}.post_attention_layernorm.weight`, hiddenSize),
+      projections,
+    };
+  });
+  const finalNorm = vector("model.norm.weight", hiddenSize);
+  const head = config.tieWordEmbeddings ? embedding : matrix("lm_head.weight", vocabSize, hiddenSize);
+  return { config, embedding, layers, finalNorm, head, tensors };
+}

@@ -1,0 +1,126 @@
+import { type BufferRange, read, readWrite, uniform } from "../gpu/buffer.ts";
+import { type Command, dispatch } from "../gpu/commands.ts";
+import type { RowCount } from "../gpu/count.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import { type Matrix, padded } from "./matrix.ts";
+
+export interface AttentionShape {
+  readonly heads: number;
+  readonly keyValueHeads: number;
+  readonly headDim: number;
+}
+
+export interface AttentionForward {
+  readonly count: RowCount;
+  readonly shape: AttentionShape;
+  /** (T, 4) u32: prefix start and end, own start and end, as row numbers of k and v. */
+  readonly visible: BufferRange;
+  /** q (T, heads · headDim). */
+  readonly q: Matrix;
+  /** k, v (keys, keyValueHeads · headDim). */
+  readonly k: Matrix;
+  readonly v: Matrix;
+  /** o (T, heads · headDim). */
+  readonly o: Matrix;
+  /** (T, heads, 2) f32: logsumexp, and δ once backward has run. */
+  readonly stats: BufferRange;
+}
+
+/** Causal attention over packed pairs that share their prompt: `kernels/attention/forward.wgsl`. */
+export function attentionForward(gpu: Gpu, op: AttentionForward): Command[] {
+  const { count, shape, visible, q, k, v, o, stats } = op;
+  return [
+    dispatch(
+      gpu,
+      { kernel: "attention/forward", prelude: vectors(shape), constants: strides(shape) },
+      [
+        uniform(count.uniform),
+        read(visible),
+        read(q.range),
+        read(k.range),
+        read(v.range),
+        readWrite(o.range),
+        readWrite(stats),
+      ],
+      () => [Math.ceil(count.value / 64), shape.heads, 1],
+    ),
+  ];
+}
+
+export interface AttentionBackward extends AttentionForward {
+  /** (T) u32: key j is seen by the queries from j up to, not including, queryEnd[j]. */
+  readonly queryEnd: BufferRange;
+  /** The gradient of o, and the gradients to write, shaped like o, q, k and v. */
+  readonly dO: Matrix;
+  readonly dQ: Matrix;
+  readonly dK: Matrix;
+  readonly dV: Matrix;
+}
+
+/** The gradients of `attentionForward`: `kernels/attention/{delta,backward_query,backward_key}.wgsl`. */
+export function attentionBackward(gpu: Gpu, op: AttentionBackward): Command[] {
+  const { count, shape, visible, queryEnd, q, k, v, o, stats, dO, dQ, dK, dV } = op;
+  const prelude = vectors(shape);
+  const constants = strides(shape);
+  const { QUERY_STRIDE, QUERY_HEADS } = constants;
+  return [
+    dispatch(
+      gpu,
+      { kernel: "attention/delta", prelude, constants: { QUERY_STRIDE, QUERY_HEADS } },
+      [uniform(count.uniform), read(o.range), read(dO.range), readWrite(stats)],
+      () => [Math.ceil(count.value / 64), shape.heads, 1],
+    ),
+    dispatch(
+      gpu,
+      { kernel: "attention/backward_query", prelude, constants },
+      [
+        uniform(count.uniform),
+        read(visible),
+        read(q.range),
+        read(k.range),
+        read(v.range),
+        read(stats),
+        read(dO.range),
+        readWrite(dQ.range),
+      ],
+      () => [Math.ceil(count.value / 64), shape.heads, 1],
+    ),
+    dispatch(
+      gpu,
+      { kernel: "attention/backward_key", prelude, constants },
+      [
+        uniform(count.uniform),
+        read(queryEnd),
+        read(q.range),
+        read(k.range),
+        read(v.range),
+        read(stats),
+        read(dO.range),
+        readWrite(dK.range),
+        readWrite(dV.range),
+      ],
+      () => [Math.ceil(count.value / 64), shape.keyValueHeads, 1],
+    ),
+  ];
+}
+
+/** Elements of the widest vector that divides a head: rotary embedding makes every head even. */
+function vectorSize({ headDim }: AttentionShape): 2 | 4 {
+  return headDim % 4 === 0 ? 4 : 2;
+}
+
+function vectors(shape: AttentionShape): Record<string, string> {
+  const size = vectorSize(shape);
+  return { "alias Vec": `vec${size}f`, "const HEAD_VECS": `${shape.headDim / size}u` };
+}
+
+function strides(shape: AttentionShape) {
+  const size = vectorSize(shape);
+  return {
+    QUERY_STRIDE: padded(shape.heads * shape.headDim) / size,
+    KEY_STRIDE: padded(shape.keyValueHeads * shape.headDim) / size,
+    QUERY_HEADS: shape.heads,
+    GROUP: shape.heads / shape.keyValueHeads,
+    SCALE: 1 / Math.sqrt(shape.headDim),
+  };
+}

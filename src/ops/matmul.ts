@@ -1,0 +1,173 @@
+import { type BufferRange, read, readWrite, uniform } from "../gpu/buffer.ts";
+import { type Command, dispatch } from "../gpu/commands.ts";
+import type { RowCount } from "../gpu/count.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import { type Matrix, padded, type Weight, type WeightFormat, type WeightPart } from "./matrix.ts";
+
+/** Elements of the result that a workgroup computes along each side. */
+const TILE = 64;
+
+export interface LinearForward {
+  /** M, the rows of X. */
+  readonly count: RowCount;
+  /** X (M, K). */
+  readonly x: Matrix;
+  /** W (N, K). */
+  readonly w: Weight | Matrix;
+  /** Y (M, N), every element written. */
+  readonly y: Matrix;
+  /** Adds U·Bᵀ: U (M, rank), B (N, rank). */
+  readonly lora?: { readonly u: Matrix; readonly b: Matrix } | undefined;
+  /** R (M, N), added. Not the same buffer as Y. */
+  readonly residual?: Matrix | undefined;
+  /** Factor of X·Wᵀ, 1 if not given. */
+  readonly scale?: number;
+}
+
+/** Y = scale · X·Wᵀ (+ U·Bᵀ) (+ R): `kernels/matmul/nt.wgsl`, one dispatch for each part of W. */
+export function matmulNT(gpu: Gpu, op: LinearForward): Command[] {
+  const { count, x, y, lora, residual, scale = 1 } = op;
+  const w = asWeight(op.w);
+  expectShapes("matmul/nt", [
+    ["W's columns are X's", w.cols, x.cols],
+    ["Y's columns are W's rows", y.cols, w.rows],
+    ...(lora ? ([["B's rows are W's", lora.b.rows, w.rows]] as const) : []),
+    ...(lora ? ([["B's columns are U's", lora.b.cols, lora.u.cols]] as const) : []),
+    ...(residual ? ([["R's columns are Y's", residual.cols, y.cols]] as const) : []),
+  ]);
+  return w.parts.map((part) => {
+    const constants = {
+      K_GROUPS: padded(w.cols) / 8,
+      N_GROUPS: padded(part.rows) / 8,
+      Y_STRIDE: padded(y.cols) / 4,
+      FIRST_COLUMN: part.firstRow / 4,
+      W_IS_F32: w.format === "f32",
+      RANK_GROUPS: lora ? padded(lora.u.cols) / 8 : 0,
+      HAS_RESIDUAL: residual !== undefined,
+      SCALE: scale,
+    };
+    return dispatch(
+      gpu,
+      { kernel: "matmul/nt", library: ["widen"], constants },
+      [
+        uniform(count.uniform),
+        read(x.range),
+        read(part.range),
+        read(lora?.u.range ?? x.range),
+        read(lora ? rowsFrom(lora.b, part) : x.range),
+        read(residual?.range ?? x.range),
+        readWrite(y.range),
+      ],
+      () => [Math.ceil(part.rows / TILE), Math.ceil(count.value / TILE), 1],
+    );
+  });
+}
+
+/** What becomes of the values that Y holds already: dropped, added, or multiplied by a factor for each row and added. */
+export type Prior = "drop" | "add" | { readonly rowScale: BufferRange };
+
+export interface LinearBackward {
+  /** M, the rows of X. */
+  readonly count: RowCount;
+  /** X (M, N): the gradient of a linear layer's output. */
+  readonly x: Matrix;
+  /** W (N, K). */
+  readonly w: Weight | Matrix;
+  /** Y (M, K). */
+  readonly y: Matrix;
+  /** Adds U·A: U (M, rank), A (rank, K). */
+  readonly lora?: { readonly u: Matrix; readonly a: Matrix } | undefined;
+  readonly prior: Prior;
+  /** Factor of X·W, 1 if not given. */
+  readonly scale?: number;
+}
+
+/** Y = scale · X·W (+ U·A) (+ what Y held): `kernels/matmul/nn.wgsl`, one dispatch for each part of W. */
+export function matmulNN(gpu: Gpu, op: LinearBackward): Command[] {
+  const { count, x, y, lora, prior, scale = 1 } = op;
+  const w = asWeight(op.w);
+  expectShapes("matmul/nn", [
+    ["W's rows are X's columns", w.rows, x.cols],
+    ["Y's columns are W's", y.cols, w.cols],
+    ...(lora ? ([["A's columns are W's", lora.a.cols, w.cols]] as const) : []),
+    ...(lora ? ([["A's rows are U's columns", lora.a.rows, lora.u.cols]] as const) : []),
+  ]);
+  return w.parts.map((part, index) => {
+    const isFirst = index === 0;
+    const adds = prior === "add" || !isFirst;
+    const constants = {
+      K_GROUPS: padded(w.cols) / 8,
+      N_GROUPS: padded(part.rows) / 8,
+      X_STRIDE: padded(x.cols) / 4,
+      FIRST_COLUMN: part.firstRow / 4,
+      W_IS_F32: w.format === "f32",
+      RANK_GROUPS: lora && isFirst ? padded(lora.u.cols) / 8 : 0,
+      PRIOR: adds ? 1 : prior === "drop" ? 0 : 2,
+      SCALE: scale,
+    };
+    return dispatch(
+      gpu,
+      { kernel: "matmul/nn", library: ["widen"], constants },
+      [
+        uniform(count.uniform),
+        read(x.range),
+        read(part.range),
+        read(lora?.u.range ?? x.range),
+        read(lora?.a.range ?? x.range),
+        read(typeof prior === "object" ? prior.rowScale : x.range),
+        readWrite(y.range),
+      ],
+      () => [Math.ceil(w.cols / TILE), Math.ceil(count.value / TILE), 1],
+    );
+  });
+}
+
+export interface FactorGradient {
+  /** T, the rows of P and Q. */
+  readonly count: RowCount;
+  /** P (T, I). */
+  readonly p: Matrix;
+  /** Q (T, J). */
+  readonly q: Matrix;
+  /** Y (I, J), added to. */
+  readonly y: Matrix;
+}
+
+/** Y += Pᵀ·Q: `kernels/matmul/tn.wgsl`. */
+export function matmulTN(gpu: Gpu, { count, p, q, y }: FactorGradient): Command[] {
+  expectShapes("matmul/tn", [
+    ["Y's rows are P's columns", y.rows, p.cols],
+    ["Y's columns are Q's", y.cols, q.cols],
+  ]);
+  const constants = { I_GROUPS: padded(p.cols) / 8, J_GROUPS: padded(q.cols) / 8 };
+  return [
+    dispatch(
+      gpu,
+      { kernel: "matmul/tn", constants },
+      [uniform(count.uniform), read(p.range), read(q.range), readWrite(y.range)],
+      () => [Math.ceil(q.cols / TILE), Math.ceil(p.cols / TILE), 1],
+    ),
+  ];
+}
+
+function asWeight(w: Weight | Matrix): Weight {
+  if ("parts" in w) return w;
+  const format: WeightFormat = "f32";
+  return { format, rows: w.rows, cols: w.cols, parts: [{ range: w.range, firstRow: 0, rows: w.rows }] };
+}
+
+/** The rows of B beside a part of W. */
+function rowsFrom(b: Matrix, part: WeightPart): BufferRange {
+  const rowBytes = padded(b.cols) * 4;
+  return {
+    buffer: b.range.buffer,
+    offsetBytes: b.range.offsetBytes + part.firstRow * rowBytes,
+    sizeBytes: padded(part.rows) * rowBytes,
+  };
+}
+
+function expectShapes(kernel: string, equalities: readonly (readonly [what: string, a: number, b: number])[]): void {
+  for (const [what, a, b] of equalities) {
+    if (a !== b) throw new Error(`internal: ${kernel}: ${what}, but ${a} is not ${b}`);
+  }
+}

@@ -1,0 +1,239 @@
+import { existsSync, readFileSync } from "node:fs";
+import path from "node:path";
+import { DeviceError } from "../errors.ts";
+import { Gpu } from "../gpu/gpu.ts";
+import { readKernel } from "./kernels.ts";
+import { findSwiftShader } from "./swiftshader.ts";
+
+/** What `--device` says: the best GPU, a driver that runs on the CPU, or the first adapter whose name contains this. */
+export type DeviceChoice = "auto" | "software" | (string & {});
+
+export interface DeviceRequest {
+  readonly device: DeviceChoice;
+  /** Largest binding to use, below the adapter's own limit: for tests of splitting. */
+  readonly bindingLimitBytes?: number;
+}
+
+export interface AdapterDescription {
+  readonly name: string;
+  readonly vendor: string;
+  readonly architecture: string;
+  /** True for a driver that runs on the CPU. */
+  readonly software: boolean;
+  readonly features: readonly string[];
+  readonly limits: Readonly<Record<string, number>>;
+}
+
+export interface OpenedDevice {
+  readonly gpu: Gpu;
+  readonly adapter: AdapterDescription;
+  /** One line for the user when the device is not the GPU that one would expect. */
+  readonly notice: string | null;
+  /** Releases everything, so that the process can end. */
+  readonly close: () => void;
+}
+
+interface DawnModule {
+  readonly create: (flags: string[]) => GPU;
+  readonly globals: object;
+}
+
+/** Features the trainer can use. Each is asked for only where the adapter has it. */
+const WANTED_FEATURES = ["subgroups", "shader-f16", "timestamp-query"] as const satisfies readonly GPUFeatureName[];
+
+/**
+ * Opens a WebGPU device through Dawn with the adapter's own limits.
+ *
+ * @throws DeviceError when there is no such adapter, with what there is and what to do.
+ */
+export async function openDevice(request: DeviceRequest): Promise<OpenedDevice> {
+  const found = await findAdapter(request.device);
+  const { adapter, notice } = found;
+  const requiredLimits: Record<string, number> = {};
+  for (const name of [
+    "maxStorageBufferBindingSize",
+    "maxBufferSize",
+    "maxStorageBuffersPerShaderStage",
+    "maxComputeWorkgroupStorageSize",
+    "maxComputeInvocationsPerWorkgroup",
+    "maxComputeWorkgroupSizeX",
+  ] as const) {
+    requiredLimits[name] = adapter.limits[name];
+  }
+  const device = await adapter.requestDevice({
+    requiredLimits,
+    requiredFeatures: WANTED_FEATURES.filter((feature) => adapter.features.has(feature)),
+  });
+  const { bindingLimitBytes } = request;
+  const gpu = new Gpu(device, {
+    kernelSource: readKernel,
+    ...(bindingLimitBytes === undefined ? {} : { bindingLimitBytes }),
+  });
+  openDevices++;
+  return {
+    gpu,
+    adapter: describeAdapter(adapter),
+    notice,
+    close: () => {
+      gpu.destroy();
+      openDevices--;
+      if (openDevices === 0) instances.clear(); // Node.js exits only when no GPU object can be reached any more.
+    },
+  };
+}
+
+/** The names of all adapters that Dawn finds on this machine, and SwiftShader where it can be had. */
+export async function listAdapters(): Promise<AdapterDescription[]> {
+  const found: AdapterDescription[] = [];
+  if (systemMayHaveVulkan()) {
+    for (const name of await systemAdapterNames()) {
+      const adapter = await requestAdapter(await systemDawn([`adapter=${name}`]), {});
+      if (adapter && !isNullBackend(adapter)) found.push(describeAdapter(adapter));
+    }
+  }
+  if (!found.some((adapter) => adapter.software)) {
+    const adapter = await softwareAdapter();
+    if (adapter) found.push(describeAdapter(adapter));
+  }
+  return found;
+}
+
+interface FoundAdapter {
+  readonly adapter: GPUAdapter;
+  readonly notice: string | null;
+}
+
+async function findAdapter(choice: DeviceChoice): Promise<FoundAdapter> {
+  if (choice === "auto") {
+    if (systemMayHaveVulkan()) {
+      const adapter = await requestAdapter(await systemDawn([]), { powerPreference: "high-performance" });
+      if (adapter && !isNullBackend(adapter) && !adapter.info.isFallbackAdapter) return { adapter, notice: null };
+    }
+    const adapter = await softwareAdapter();
+    if (adapter) {
+      return {
+        adapter,
+        notice: `no GPU found: running on the CPU through ${adapterName(adapter)} (slow; --device chooses)`,
+      };
+    }
+    throw new DeviceError(
+      "no GPU found, and no Vulkan driver for the CPU: install your GPU's Vulkan driver, or on Linux x64 the npm package @sparticuz/chromium, which carries SwiftShader",
+    );
+  }
+  if (choice === "software") {
+    const adapter = await softwareAdapter();
+    if (adapter) return { adapter, notice: null };
+    throw new DeviceError(
+      "--device software found no Vulkan driver for the CPU: on Linux x64 install the npm package @sparticuz/chromium, which carries SwiftShader",
+    );
+  }
+  const adapter = await requestAdapter(await systemDawn([`adapter=${choice}`]), {});
+  if (adapter && !isNullBackend(adapter)) return { adapter, notice: null };
+  const software = await softwareAdapter();
+  if (software && adapterName(software).toLowerCase().includes(choice.toLowerCase())) {
+    return { adapter: software, notice: null };
+  }
+  const names = (await listAdapters()).map((known) => `"${known.name}"`).join(", ");
+  throw new DeviceError(`--device ${choice} matches no adapter; there are: ${names || "none"}`);
+}
+
+/** A driver that runs on the CPU: the system's own (Mesa's lavapipe) if it has one, else SwiftShader. */
+async function softwareAdapter(): Promise<GPUAdapter | null> {
+  if (systemMayHaveVulkan()) {
+    const adapter = await requestAdapter(await systemDawn([]), { forceFallbackAdapter: true });
+    if (adapter?.info.isFallbackAdapter) return adapter;
+  }
+  const swiftShader = findSwiftShader();
+  if (!swiftShader) return null;
+  // The Vulkan loader reads these when an instance is created. VK_ICD_FILENAMES is their name in older loaders.
+  process.env.VK_DRIVER_FILES = swiftShader.driverManifestPath;
+  process.env.VK_ICD_FILENAMES = swiftShader.driverManifestPath;
+  return requestAdapter(instance(loadDawn(swiftShader.dawnPath), ["backend=vulkan"]), {});
+}
+
+// Dawn's instances, kept reachable while a device is open: collecting one would take its devices with it.
+const instances = new Set<GPU>();
+let openDevices = 0;
+const loaded = new Map<string, DawnModule>();
+
+function loadDawn(dawnPath: string): DawnModule {
+  let module = loaded.get(dawnPath);
+  if (!module) {
+    const holder = { exports: {} };
+    process.dlopen(holder, dawnPath);
+    module = holder.exports as DawnModule;
+    loaded.set(dawnPath, module);
+  }
+  return module;
+}
+
+async function systemDawn(flags: string[]): Promise<GPU> {
+  return instance(await import("webgpu"), flags);
+}
+
+function instance(dawn: DawnModule, flags: string[]): GPU {
+  Object.assign(globalThis, dawn.globals);
+  const gpu = dawn.create(["enable-dawn-features=allow_unsafe_apis", ...flags]);
+  instances.add(gpu);
+  return gpu;
+}
+
+async function requestAdapter(gpu: GPU, options: GPURequestAdapterOptions): Promise<GPUAdapter | null> {
+  try {
+    return await gpu.requestAdapter(options);
+  } catch {
+    return null; // Dawn throws instead of answering null when no backend, or no adapter of that name, is there.
+  }
+}
+
+async function systemAdapterNames(): Promise<string[]> {
+  // Dawn lists its adapters only in the message about a name that it does not find.
+  const NO_SUCH_ADAPTER = "\u0001";
+  try {
+    await (await systemDawn([`adapter=${NO_SUCH_ADAPTER}`])).requestAdapter();
+    return [];
+  } catch (error) {
+    return [...String(error).matchAll(/name: '([^']+)'/g)].map((match) => match[1] ?? "");
+  }
+}
+
+/**
+ * Whether Dawn is worth asking for the system's adapters. On Linux it warns on the terminal when there is no Vulkan
+ * loader at all, so ask only where the dynamic linker knows one, or somebody has pointed at a driver or library folder.
+ */
+function systemMayHaveVulkan(): boolean {
+  if (process.platform !== "linux") return true;
+  const { VK_DRIVER_FILES: driverFiles, VK_ICD_FILENAMES: icdFiles, LD_LIBRARY_PATH: libraryPath } = process.env;
+  const own = driverFiles?.includes("vk_swiftshader_icd.json") ?? false; // Set by softwareAdapter, not by the user.
+  if ((driverFiles || icdFiles) && !own) return true;
+  if (libraryPath?.split(":").some((folder) => existsSync(path.join(folder, "libvulkan.so.1")))) return true;
+  const linkerCache = "/etc/ld.so.cache";
+  return !existsSync(linkerCache) || readFileSync(linkerCache, "latin1").includes("libvulkan.so.1");
+}
+
+/** Dawn's null backend accepts every call and computes nothing: training on it would write garbage. */
+function isNullBackend(adapter: GPUAdapter): boolean {
+  return adapter.info.vendor === "" && adapter.info.architecture === "" && adapter.info.device === "";
+}
+
+function adapterName(adapter: GPUAdapter): string {
+  const { description, device, vendor, architecture } = adapter.info;
+  const name = device || `${vendor} ${architecture}`.trim();
+  return description ? `${name} (${description})` : name;
+}
+
+function describeAdapter(adapter: GPUAdapter): AdapterDescription {
+  const limits: Record<string, number> = {};
+  for (const name in adapter.limits) {
+    const value = adapter.limits[name as keyof GPUSupportedLimits];
+    if (typeof value === "number") limits[name] = value;
+  }
+  return {
+    name: adapterName(adapter),
+    vendor: adapter.info.vendor,
+    architecture: adapter.info.architecture,
+    software: adapter.info.isFallbackAdapter,
+    features: [...adapter.features].sort(),
+    limits,
+  };
+}
