@@ -4,38 +4,48 @@ import { type Command, dispatch } from "../gpu/commands.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import type { Matrix } from "./matrix.ts";
 
-/** Workgroups that share one gradient's sum of squares: enough to fill a GPU, few enough to add up at once. */
-const SQUARE_SUM_WORKGROUPS = 64;
+/** vec4 that one invocation of `square_sum` adds up, as far as MAX_PARTIALS allows. */
+const VECS_PER_INVOCATION = 16;
+/** Partial sums of one gradient: enough workgroups to fill a GPU, few enough numbers to add up at once. */
+const MAX_PARTIALS = 64;
 
-/** `partials` must hold this many f32 for each gradient. */
-export const PARTIALS_PER_GRADIENT = SQUARE_SUM_WORKGROUPS;
+function partialsOf(gradient: Matrix): number {
+  return Math.min(MAX_PARTIALS, Math.ceil(gradient.range.sizeBytes / 16 / (64 * VECS_PER_INVOCATION)));
+}
 
-/** partials[64 i …] = shares of the sum of squares of gradient i: `kernels/optimizer/square_sum.wgsl`. */
+/** f32 elements that `partials` must have for these gradients. */
+export function partialCount(gradients: readonly Matrix[]): number {
+  return gradients.reduce((sum, gradient) => sum + partialsOf(gradient), 0);
+}
+
+/** partials = shares of the sum of squares of each gradient, one gradient after another: `kernels/optimizer/square_sum.wgsl`. */
 export function squareSums(gpu: Gpu, gradients: readonly Matrix[], partials: BufferRange): Command[] {
-  return gradients.map((gradient, i) => {
-    const constants = {
-      VECS: gradient.range.sizeBytes / 16,
-      WORKGROUPS: SQUARE_SUM_WORKGROUPS,
-      FIRST: i * PARTIALS_PER_GRADIENT,
-    };
+  let FIRST = 0;
+  return gradients.map((gradient) => {
+    const WORKGROUPS = partialsOf(gradient);
+    const constants = { VECS: gradient.range.sizeBytes / 16, WORKGROUPS, FIRST };
+    FIRST += WORKGROUPS;
     return dispatch(
       gpu,
       { kernel: "optimizer/square_sum", library: ["workgroup_sum"], constants },
       [read(gradient.range), readWrite(partials)],
-      () => [SQUARE_SUM_WORKGROUPS, 1, 1],
+      () => [WORKGROUPS, 1, 1],
     );
   });
 }
 
 /** clip = (norm, scale, finite, 0) from the partial sums: `kernels/optimizer/clip.wgsl`. */
-export function clipScale(gpu: Gpu, op: { step: GpuBuffer; partials: BufferRange; clip: BufferRange }): Command[] {
+export function clipScale(
+  gpu: Gpu,
+  op: { step: GpuBuffer; partials: BufferRange; partialCount: number; clip: BufferRange },
+): Command[] {
   return [
     dispatch(
       gpu,
       {
         kernel: "optimizer/clip",
         library: ["step", "workgroup_sum"],
-        constants: { PARTIALS: op.partials.sizeBytes / 4 },
+        constants: { PARTIALS: op.partialCount },
       },
       [uniform(op.step), read(op.partials), readWrite(op.clip)],
       () => [1, 1, 1],

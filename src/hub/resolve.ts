@@ -1,0 +1,142 @@
+/** What `model:` in a config names → a local folder. */
+import { stat } from "node:fs/promises";
+import { resolve } from "node:path";
+import type { RepoId } from "@huggingface/hub";
+import { InputError } from "../errors.ts";
+import { printable } from "../text.ts";
+import { findModelSnapshot, repositoryFolder } from "./cache.ts";
+import { type DownloadProgress, downloadModel } from "./download.ts";
+import {
+  type Environment,
+  expandHome,
+  findToken,
+  hubCacheFolder,
+  hubEndpoint,
+  ignoresProxy,
+  isOffline,
+  mayUseSymlinks,
+} from "./environment.ts";
+import { DEFAULT_TIMING, type RetryTiming } from "./http.ts";
+
+/** A model folder, and where it comes from. */
+export type ResolvedModel =
+  | { source: "local"; folder: string }
+  /** From the Hub: `cache` without asking the network, which a newer commit of `revision` does not change. */
+  | { source: "cache" | "download"; folder: string; repository: string; revision: string; commit: string };
+
+export interface ResolveOptions {
+  /** Where the reference is written, the start of every message: `model`, or `configs/twin.yaml:3:8: model`. */
+  place?: string;
+  onProgress?: (progress: DownloadProgress) => void;
+  /** Told in a sentence when something is waited for or tried again. */
+  onNotice?: (message: string) => void;
+  signal?: AbortSignal;
+  env?: Environment;
+  timing?: RetryTiming;
+}
+
+export interface HubReference {
+  repo: RepoId;
+  /** A branch, tag or commit. */
+  revision: string;
+}
+
+const FILE_EXTENSION =
+  /\.(safetensors|bin|pth?|ckpt|gguf|onnx|h5|json|jsonl|ya?ml|txt|md|csv|tsv|parquet|zip|tar|t?gz)$/i;
+
+/** As huggingface_hub checks them: `owner/name` of up to 96 letters, digits, `.`, `_` and `-` each. */
+const REPOSITORY = /^[a-z0-9_](?:[\w.-]{0,94}\w)?\/[a-z0-9_](?:[\w.-]{0,94}\w)?$/i;
+
+/** What `git check-ref-format` forbids, and with it every way out of the `refs` folder. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this refuses.
+const BAD_REVISION = /^$|[\u0000- \u007f~^:?*[\\]|\.\.|@\{|\/\/|^[/.-]|\/$|\/\.|\.$|\.lock$/;
+
+/**
+ * Finds the folder of a model: a local folder; else `owner/name` or `owner/name@revision` from the Hub's cache, or,
+ * when that has not all of it, downloaded into the cache.
+ *
+ * @throws InputError, a sentence with the remedy, for whatever keeps the model from being there; the signal's reason when
+ * it is aborted.
+ */
+export async function resolveModel(reference: string, options: ResolveOptions = {}): Promise<ResolvedModel> {
+  const { place = "model", env = process.env } = options;
+  const local = expandHome(reference, env);
+  const kind = await localKind(local);
+  if (kind === "folder") return { source: "local", folder: resolve(local) };
+  if (kind === "file") {
+    throw new InputError(`${place} "${printable(reference)}" is a file: give the folder that holds config.json`);
+  }
+  const { repo, revision } = parseHubReference(reference, place);
+  const subject = `${place} ${repo.name}`;
+  const origin = { repository: repo.name, revision };
+
+  const cacheFolder = resolve(hubCacheFolder(env));
+  const snapshot = await findModelSnapshot(repositoryFolder(cacheFolder, repo), revision);
+  if (snapshot?.missing.length === 0) {
+    return { source: "cache", folder: snapshot.folder, ...origin, commit: snapshot.commit };
+  }
+  if (isOffline(env)) {
+    const state = snapshot ? `lacks ${printable(snapshot.missing.join(", "))}` : `has no revision "${revision}" of it`;
+    throw new InputError(
+      `${subject} is not a local folder, HF_HUB_OFFLINE forbids the network, and the cache ${printable(cacheFolder)} ` +
+        `${state}: unset HF_HUB_OFFLINE, or give a local folder`,
+    );
+  }
+  const connection = {
+    endpoint: hubEndpoint(env),
+    token: await findToken(env),
+    subject,
+    ...origin,
+    networkHint: ignoresProxy(env) ? " (Node uses HTTPS_PROXY from 22.21 or 24.5 on, with NODE_USE_ENV_PROXY=1)" : "",
+    timing: options.timing ?? DEFAULT_TIMING,
+    onNotice: options.onNotice ?? (() => {}),
+    ...(options.signal ? { signal: options.signal } : {}),
+  };
+  const { folder, commit } = await downloadModel(
+    connection,
+    repo,
+    cacheFolder,
+    mayUseSymlinks(env),
+    options.onProgress ?? (() => {}),
+  );
+  return { source: "download", folder, ...origin, commit };
+}
+
+async function localKind(path: string): Promise<"folder" | "file" | undefined> {
+  // A NUL names no file, and Node answers it with an error that is not the system's.
+  if (path === "" || path.includes("\0")) return undefined;
+  try {
+    return (await stat(path)).isDirectory() ? "folder" : "file";
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === "ENOENT" || code === "ENOTDIR" || code === "ENAMETOOLONG") return undefined;
+    throw new InputError(`cannot read "${printable(path)}" (${code})`, { cause: error });
+  }
+}
+
+/**
+ * `owner/name` or `owner/name@revision`; the revision is `main` when none is given.
+ *
+ * @throws InputError saying whether it looks like a path that does not exist, or like neither.
+ */
+export function parseHubReference(reference: string, place: string): HubReference {
+  const shown = `${place} "${printable(reference)}"`;
+  const at = reference.indexOf("@");
+  const name = at < 0 ? reference : reference.slice(0, at);
+  const revision = at < 0 ? "main" : reference.slice(at + 1);
+  const isPath = /^[./~]|\\|\/.*\/|\/$/.test(name) || FILE_EXTENSION.test(name);
+  if (isPath) {
+    throw new InputError(
+      `${shown} does not exist: give an existing folder (a relative path starts at ${printable(process.cwd(), 1000)}), or a Hub id as owner/name`,
+    );
+  }
+  if (!REPOSITORY.test(name) || /--|\.\.|\.git$/.test(name)) {
+    throw new InputError(
+      `${shown} is neither an existing folder nor a Hub id: write owner/name, owner/name@revision, or a path to a folder`,
+    );
+  }
+  if (BAD_REVISION.test(revision)) {
+    throw new InputError(`${shown} has no usable revision after "@": give a branch, a tag or a commit`);
+  }
+  return { repo: { type: "model", name }, revision };
+}
