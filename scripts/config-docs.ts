@@ -1,0 +1,96 @@
+import { writeFileSync } from "node:fs";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { EFFECTS } from "../src/config/effects.ts";
+import { configJsonSchema } from "../src/config/json-schema.ts";
+import { requirementOf, SETTING_KEYS, type SettingKey } from "../src/config/keys.ts";
+import { ALTERNATIVES } from "../src/config/rules.ts";
+import { UNSUPPORTED } from "../src/config/unsupported.ts";
+
+// Writes docs/config.md from the schema: npx tsx scripts/config-docs.ts
+
+export const CONFIG_DOCS_PATH = fileURLToPath(new URL("../docs/config.md", import.meta.url));
+
+/** Each group begins with the key named here and runs to the next. */
+const GROUPS: readonly (readonly [title: string, firstKey: SettingKey])[] = [
+  ["Model and data", "model"],
+  ["Adapter", "lora.r"],
+  ["Loss", "beta"],
+  ["Optimizer and schedule", "learning_rate"],
+  ["Memory, cache and order", "max_tokens_per_batch"],
+  ["Evaluation and metrics", "eval_strategy"],
+  ["Output", "output_dir"],
+];
+
+const INTRODUCTION = `# Config
+
+<!-- Written by scripts/config-docs.ts from src/config/schema.ts. Do not edit. -->
+
+A config is a YAML file with the names that TRL, transformers and PEFT give their settings, and their defaults (TRL 1.13,
+transformers 5.18, PEFT 0.21) but for \`optim\`, \`logging_steps\`, \`eval_strategy\`, \`lora.target_modules\` and
+\`export.max_shard_size\`. Paths are relative to the folder the command is started from.
+[\`configs/twin.yaml\`](../configs/twin.yaml) is a complete example, explained line by line.
+
+Every mistake is reported at once, with line and column, and nothing is ignored: an unknown key is an error, and so is a
+setting that has no effect beside the others.
+
+\`--set KEY=VALUE\` overrides a key from the command line. A key in \`lora\` or \`export\` is written with a dot
+(\`--set lora.r=8\`), VALUE is YAML (\`--set 'loss_type=[sigmoid, sft]'\`), and \`null\` removes the key so that its default
+holds (\`--set seed=null\`). Of two keys that exclude each other, the one that is set removes the other from the file:
+\`--set max_steps=5\` needs no \`--set num_train_epochs=null\`.
+`;
+
+interface PropertySchema {
+  readonly description?: string;
+  readonly default?: unknown;
+  readonly properties?: Readonly<Record<string, PropertySchema>>;
+}
+
+export function configDocs(): string {
+  const schema: PropertySchema = configJsonSchema();
+  const sections = GROUPS.map(([title, first], i) => {
+    const next = GROUPS[i + 1]?.[1];
+    const keys = SETTING_KEYS.slice(SETTING_KEYS.indexOf(first), next && SETTING_KEYS.indexOf(next));
+    const rows = keys.map((key) => row(key, propertyOf(schema, key)));
+    return [`## ${title}`, "", "| key | value | default | meaning |", "|---|---|---|---|", ...rows, ""].join("\n");
+  });
+  return [INTRODUCTION, ...sections, exclusions(), conditions(), notYet()].join("\n");
+}
+
+function propertyOf(schema: PropertySchema, key: SettingKey): PropertySchema {
+  const property = key.split(".").reduce<PropertySchema | undefined>((node, step) => node?.properties?.[step], schema);
+  if (property?.description === undefined) throw new Error(`internal: the config key ${key} is not described`);
+  return property;
+}
+
+function row(key: SettingKey, property: PropertySchema): string {
+  const isRequired = key === "model" || key === "dataset";
+  const value = property.default === undefined ? "" : `\`${text(property.default)}\``;
+  return `| \`${key}\` | ${requirementOf(key)} | ${isRequired ? "required" : value} | ${property.description} |`;
+}
+
+function text(value: unknown): string {
+  if (Array.isArray(value)) return value.length > 3 ? `all ${value.length}` : `[${value.join(", ")}]`;
+  return typeof value === "number" && value !== 0 && value < 1e-4 ? value.toExponential() : String(value);
+}
+
+function exclusions(): string {
+  const rows = ALTERNATIVES.map(([one, other]) => `- \`${one}\` and \`${other}\``);
+  return ["## Keys that exclude each other", "", ...rows, ""].join("\n");
+}
+
+function conditions(): string {
+  const rows = EFFECTS.map(({ key, neutral, needs }) => {
+    const off = neutral === undefined ? "" : ` (or to be \`${String(neutral)}\`)`;
+    return `- \`${key}\` needs ${needs}${off}`;
+  });
+  return ["## Keys that have an effect only with others", "", ...rows, ""].join("\n");
+}
+
+function notYet(): string {
+  const rows = UNSUPPORTED.map(({ key, instead }) => `- \`${key}\`: ${instead}`);
+  return ["## Not supported by this version", "", "Refused by name:", "", ...rows, ""].join("\n");
+}
+
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  writeFileSync(CONFIG_DOCS_PATH, configDocs());
+}

@@ -1,0 +1,29 @@
+/** Settings of the trainer that this version does not carry out yet. Refused by name: nothing is ignored in silence. */
+export interface Unsupported {
+  readonly key: string;
+  /** The values that are refused; the others are left to the schema. */
+  readonly isRefused: (value: unknown) => boolean;
+  readonly instead: string;
+}
+
+const always = () => true;
+
+export const UNSUPPORTED: readonly Unsupported[] = [
+  {
+    key: "load_in_4bit",
+    isRefused: (value) => value === true,
+    instead: "the base weights stay as they are in the model's files",
+  },
+  {
+    key: "report_to",
+    isRefused: (value) => Array.isArray(value) || (typeof value === "string" && value !== "none"),
+    instead: "it writes metrics.jsonl in output_dir",
+  },
+  { key: "save_steps", isRefused: always, instead: "it writes no checkpoints yet" },
+  { key: "save_total_limit", isRefused: always, instead: "it writes no checkpoints yet" },
+  { key: "sweep", isRefused: always, instead: "run one config at a time" },
+];
+
+export function unsupportedMessage({ key, instead }: Unsupported): string {
+  return `${key} is not supported by this version: ${instead}; remove it`;
+}
