@@ -1,11 +1,12 @@
-// optimizer/adamw: AdamW with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2), as torch.optim.AdamW
-//   p ← p · decay;  m ← β1 m + (1 − β1) g;  v ← β2 v + (1 − β2) g²;  p ← p − lr / c1 · m / (√v / √c2 + eps)
-// with c1 = 1 − β1ᵗ, c2 = 1 − β2ᵗ
+// optimizer/adamw: AdamW with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2)
+//   m ← β1 m + (1 − β1) g;  v ← β2 v + (1 − β2) g²;  p ← p · decay − lr / c1 · m / (√v / √c2 + eps)
+// with c1 = 1 − β1ᵗ, c2 = 1 − β2ᵗ, as torch.optim.AdamW. With DECAY_LAST the update is decayed too, as bitsandbytes does.
 // p, g, m, v: VECS vec4 of f32, padding included: it is zero and stays so. g is scaled by clip.y first. Where clip.z is 0
 // (the gradient is not finite) nothing changes. p, m and v are written.
 // One invocation per vec4. Dispatch: (ceil(VECS / 64)). Reference: test/reference/optimizer.ts
 
 override VECS: u32;
+override DECAY_LAST: bool;
 
 @group(0) @binding(0) var<uniform> step: Step;
 @group(0) @binding(1) var<storage, read> clip: vec4f;
@@ -26,5 +27,10 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   first_moment[i] = m;
   second_moment[i] = v;
   let denominator = sqrt(v) / step.root_correction2 + step.eps;
-  parameter[i] = parameter[i] * step.decay - step.step_size * m / denominator;
+  let update = step.step_size * m / denominator;
+  if (DECAY_LAST) {
+    parameter[i] = (parameter[i] - update) * step.decay;
+  } else {
+    parameter[i] = parameter[i] * step.decay - update;
+  }
 }

@@ -2,6 +2,7 @@ import { type BufferRange, wholeBuffer } from "../gpu/buffer.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { createMatrix, type Matrix } from "../ops/matrix.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
+import type { LoraSettings } from "../weights/peft-config.ts";
 import { PROJECTIONS, type Projection } from "../weights/projections.ts";
 
 /** What the forward pass of a layer writes and its backward pass reads. All (T, …) f32. */
@@ -63,7 +64,7 @@ export class ActivationAllocator {
     return this.#matrix(label, this.#config.hiddenSize);
   }
 
-  layer(label: string, x: Matrix, lora: { r: number; targetModules: readonly Projection[] } | null): LayerActivations {
+  layer(label: string, x: Matrix, lora: LoraSettings | null): LayerActivations {
     const { intermediateSize, heads } = this.#config;
     const loraInner: Partial<Record<Projection, Matrix>> = {};
     for (const projection of PROJECTIONS) {

@@ -2,7 +2,15 @@ import { type BufferRange, wholeBuffer } from "../gpu/buffer.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { createWeight, padded, type Weight, type WeightFormat } from "../ops/matrix.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
-import { PROJECTIONS, type Projection, projectionModule, projectionSize } from "../weights/projections.ts";
+import {
+  EMBEDDING_NAME,
+  FINAL_NORM_NAME,
+  HEAD_NAME,
+  inputNormName,
+  postAttentionNormName,
+  projectionName,
+} from "../weights/llama-tensors.ts";
+import { PROJECTIONS, type Projection, projectionSize } from "../weights/projections.ts";
 
 export interface LayerWeights {
   readonly inputNorm: BufferRange;
@@ -44,22 +52,20 @@ export function createBaseWeights(
     return range;
   };
   const { hiddenSize, vocabSize } = config;
-  const embedding = matrix("model.embed_tokens.weight", vocabSize, hiddenSize);
+  const embedding = matrix(EMBEDDING_NAME, vocabSize, hiddenSize);
   const layers = Array.from({ length: config.layers }, (_, layer): LayerWeights => {
-    const prefix = `model.layers.${layer}`;
     const projections = {} as Record<Projection, Weight>;
     for (const projection of PROJECTIONS) {
       const { inFeatures, outFeatures } = projectionSize(config, projection);
-      const name = `${prefix}.${projectionModule(projection)}.${projection}.weight`;
-      projections[projection] = matrix(name, outFeatures, inFeatures);
+      projections[projection] = matrix(projectionName(layer, projection), outFeatures, inFeatures);
     }
     return {
-      inputNorm: vector(`${prefix}.input_layernorm.weight`, hiddenSize),
-      postAttentionNorm: vector(`${prefix}.post_attention_layernorm.weight`, hiddenSize),
+      inputNorm: vector(inputNormName(layer), hiddenSize),
+      postAttentionNorm: vector(postAttentionNormName(layer), hiddenSize),
       projections,
     };
   });
-  const finalNorm = vector("model.norm.weight", hiddenSize);
-  const head = config.tieWordEmbeddings ? embedding : matrix("lm_head.weight", vocabSize, hiddenSize);
+  const finalNorm = vector(FINAL_NORM_NAME, hiddenSize);
+  const head = config.tieWordEmbeddings ? embedding : matrix(HEAD_NAME, vocabSize, hiddenSize);
   return { config, embedding, layers, finalNorm, head, tensors };
 }

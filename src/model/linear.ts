@@ -14,7 +14,7 @@ export interface Linear {
 
 export interface LinearLora {
   readonly factors: LoraFactors;
-  /** lora_alpha / r. */
+  /** The factor of B·A: `loraScale`. */
   readonly scale: number;
   /** scale · x·Aᵀ: (T, r), written by forward, read by backward. */
   readonly inner: Matrix;

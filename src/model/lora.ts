@@ -1,15 +1,10 @@
 import type { Gpu } from "../gpu/gpu.ts";
 import { createMatrix, type Matrix, padded } from "../ops/matrix.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
+import type { LoraSettings } from "../weights/peft-config.ts";
 import { PROJECTIONS, type Projection, projectionSize } from "../weights/projections.ts";
 
-export interface LoraSettings {
-  readonly r: number;
-  readonly loraAlpha: number;
-  readonly targetModules: readonly Projection[];
-}
-
-/** y = W x + (lora_alpha / r) · B (A x): A (r, in), B (out, r)  (Hu et al. 2021, equation 3). */
+/** y = W x + scale · B (A x): A (r, in), B (out, r)  (Hu et al. 2021, equation 3). */
 export interface LoraFactors {
   readonly a: Matrix;
   readonly b: Matrix;
@@ -18,16 +13,15 @@ export interface LoraFactors {
 /** The factors of a layer's adapted projections, or their gradients. */
 export type LayerFactors = Readonly<Partial<Record<Projection, LoraFactors>>>;
 
-export interface LoraAdapter extends LoraSettings {
-  /** lora_alpha / r. */
-  readonly scale: number;
+/** An adapter on the GPU. */
+export interface LoraBuffers {
+  readonly settings: LoraSettings;
   readonly layers: readonly LayerFactors[];
 }
 
 /** Zero-filled factors for the chosen projections of every layer. */
-export function createLoraAdapter(gpu: Gpu, config: LlamaConfig, settings: LoraSettings): LoraAdapter {
-  const layers = createFactors(gpu, config, settings, "");
-  return { ...settings, scale: settings.loraAlpha / settings.r, layers };
+export function createLoraBuffers(gpu: Gpu, config: LlamaConfig, settings: LoraSettings): LoraBuffers {
+  return { settings, layers: createFactors(gpu, config, settings, "") };
 }
 
 /** Zero-filled sums of the factors' gradients over an optimizer step. */

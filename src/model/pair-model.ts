@@ -7,16 +7,17 @@ import { embedding, gatherRows, scatterRows } from "../ops/elementwise.ts";
 import { headBackward, headForward } from "../ops/head.ts";
 import { createMatrix, type Matrix, matrixBytes } from "../ops/matrix.ts";
 import { rmsNormBackward, rmsNormForward } from "../ops/norm.ts";
+import { loraScale } from "../weights/peft-config.ts";
 import { ActivationAllocator, type BackwardScratch, type LayerActivations } from "./activations.ts";
 import type { BaseWeights } from "./base-weights.ts";
 import { type Layer, layerBackward, layerForward, type PassContext } from "./layer.ts";
-import type { LayerFactors, LoraAdapter } from "./lora.ts";
+import type { LayerFactors, LoraBuffers } from "./lora.ts";
 import { ropeTable } from "./rope-table.ts";
 
 export interface PairModelOptions {
   readonly gpu: Gpu;
   readonly weights: BaseWeights;
-  readonly adapter: LoraAdapter;
+  readonly adapter: LoraBuffers;
   /** Sums of the adapter's gradients; null for a model that only scores. */
   readonly gradients: readonly LayerFactors[] | null;
   /** Packed rows that a batch may have. */
@@ -49,6 +50,7 @@ export type Who = "policy" | "reference";
  */
 export class PairModel {
   readonly maxTokens: number;
+  readonly vocabSize: number;
   readonly #gpu: Gpu;
   readonly #tokens: RowCount;
   readonly #rows: RowCount;
@@ -66,6 +68,7 @@ export class PairModel {
     const { config } = weights;
     this.#gpu = gpu;
     this.maxTokens = maxTokens;
+    this.vocabSize = config.vocabSize;
     this.#tokens = new RowCount(gpu, "tokens", maxTokens);
     this.#rows = new RowCount(gpu, "head rows", maxTokens);
     this.#batch = createBatchBuffers(gpu, maxTokens);
@@ -85,7 +88,9 @@ export class PairModel {
 
     const allocate = new ActivationAllocator(gpu, config, maxTokens);
     const inputs = Array.from({ length: config.layers + 1 }, (_, layer) => allocate.hidden(`input of layer ${layer}`));
-    const activations = weights.layers.map((_, layer) => allocate.layer(`layer ${layer}`, inputs[layer]!, adapter));
+    const activations = weights.layers.map((_, layer) =>
+      allocate.layer(`layer ${layer}`, inputs[layer]!, adapter.settings),
+    );
     const scratch = allocate.forwardScratch();
 
     const head = createHeadBuffers(gpu, config.hiddenSize, config.vocabSize, maxTokens, options);
@@ -97,7 +102,10 @@ export class PairModel {
       weights.layers.map((layerWeights, layer) => ({
         weights: layerWeights,
         activations: activations[layer] as LayerActivations,
-        lora: who === "policy" ? { factors: adapter.layers[layer] as LayerFactors, scale: adapter.scale } : null,
+        lora:
+          who === "policy"
+            ? { factors: adapter.layers[layer] as LayerFactors, scale: loraScale(adapter.settings) }
+            : null,
       }));
     const forward = (who: Who, sums: Matrix | null): Command[] => [
       ...embedding(gpu, { count: this.#tokens, tokens: this.#batch.tokens, w: weights.embedding, x: inputs[0]! }),
@@ -132,7 +140,7 @@ export class PairModel {
 
     const sums = createMatrix(gpu, "head sums", maxTokens, config.hiddenSize);
     const dHidden = createMatrix(gpu, "gradient of head hidden", maxTokens, config.hiddenSize);
-    const backwardScratch: BackwardScratch = allocate.backwardScratch(scratch, adapter.r);
+    const backwardScratch: BackwardScratch = allocate.backwardScratch(scratch, adapter.settings.r);
     this.#trainForward = forward("policy", sums);
     this.#trainBackward = [
       ...headBackward(gpu, {

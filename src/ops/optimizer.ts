@@ -1,8 +1,8 @@
 import type { GpuBuffer } from "../gpu/buffer.ts";
-import { type BufferRange, read, readWrite, uniform } from "../gpu/buffer.ts";
+import { type BufferRange, read, readWrite, uniform, wholeBuffer } from "../gpu/buffer.ts";
 import { type Command, dispatch } from "../gpu/commands.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import type { Matrix } from "./matrix.ts";
+import { createMatrix, type Matrix, padded } from "./matrix.ts";
 
 /** vec4 that one invocation of `square_sum` adds up, as far as MAX_PARTIALS allows. */
 const VECS_PER_INVOCATION = 16;
@@ -53,32 +53,94 @@ export function clipScale(
   ];
 }
 
+/** Moments in f32, laid out like the parameter. */
+export interface Moments32 {
+  readonly kind: "f32";
+  readonly first: Matrix;
+  readonly second: Matrix;
+}
+
+/** Moments in 8 bits by blocks of 256 elements of the dense tensor. */
+export interface Moments8 {
+  readonly kind: "8bit";
+  /** (elements) bytes, 4 to a u32, padded to whole blocks. */
+  readonly firstBytes: BufferRange;
+  readonly secondBytes: BufferRange;
+  /** (blocks, 2) f32: the largest magnitude of m and of v. */
+  readonly absmax: BufferRange;
+}
+
+export const BLOCK_ELEMENTS = 256;
+
+/** Zero moments in f32 for a tensor. */
+export function createMoments32(gpu: Gpu, label: string, { rows, cols }: Matrix): Moments32 {
+  return {
+    kind: "f32",
+    first: createMatrix(gpu, `${label} first moment`, rows, cols),
+    second: createMatrix(gpu, `${label} second moment`, rows, cols),
+  };
+}
+
+/** Zero moments in 8 bits for a tensor. */
+export function createMoments8(gpu: Gpu, label: string, { rows, cols }: Matrix): Moments8 {
+  const blocks = Math.ceil((rows * cols) / BLOCK_ELEMENTS);
+  const bytes = (name: string) => wholeBuffer(gpu.buffer(`${label} ${name}`, blocks * BLOCK_ELEMENTS));
+  return {
+    kind: "8bit",
+    firstBytes: bytes("first moment"),
+    secondBytes: bytes("second moment"),
+    absmax: wholeBuffer(gpu.buffer(`${label} absmax`, blocks * 8)),
+  };
+}
+
 export interface AdamWUpdate {
   readonly step: GpuBuffer;
   readonly clip: BufferRange;
   readonly gradient: Matrix;
   readonly parameter: Matrix;
-  /** m and v, laid out like the parameter. */
-  readonly firstMoment: Matrix;
-  readonly secondMoment: Matrix;
 }
 
-/** One AdamW step of one tensor with f32 state: `kernels/optimizer/adamw.wgsl`. */
-export function adamW(gpu: Gpu, op: AdamWUpdate): Command[] {
+/** One AdamW step of one tensor with f32 moments: `kernels/optimizer/adamw.wgsl`. */
+export function adamW(gpu: Gpu, op: AdamWUpdate & { moments: Moments32; decayLast: boolean }): Command[] {
   const VECS = op.parameter.range.sizeBytes / 16;
   return [
     dispatch(
       gpu,
-      { kernel: "optimizer/adamw", library: ["step"], constants: { VECS } },
+      { kernel: "optimizer/adamw", library: ["step"], constants: { VECS, DECAY_LAST: op.decayLast } },
       [
         uniform(op.step),
         read(op.clip),
         read(op.gradient.range),
         readWrite(op.parameter.range),
-        readWrite(op.firstMoment.range),
-        readWrite(op.secondMoment.range),
+        readWrite(op.moments.first.range),
+        readWrite(op.moments.second.range),
       ],
       () => [Math.ceil(VECS / 64), 1, 1],
+    ),
+  ];
+}
+
+/** One AdamW step of one tensor with 8-bit moments: `kernels/optimizer/adamw_8bit.wgsl`. `code` is `dynamicMaps()`. */
+export function adamW8(gpu: Gpu, op: AdamWUpdate & { moments: Moments8; code: BufferRange }): Command[] {
+  const { rows, cols } = op.parameter;
+  const BLOCKS = Math.ceil((rows * cols) / BLOCK_ELEMENTS);
+  const GROUPS_X = Math.min(BLOCKS, 2 ** 15);
+  const constants = { ELEMENTS: rows * cols, COLS: cols, STRIDE: padded(cols), BLOCKS, GROUPS_X };
+  return [
+    dispatch(
+      gpu,
+      { kernel: "optimizer/adamw_8bit", library: ["step"], constants },
+      [
+        uniform(op.step),
+        read(op.clip),
+        read(op.code),
+        read(op.gradient.range),
+        readWrite(op.parameter.range),
+        readWrite(op.moments.firstBytes),
+        readWrite(op.moments.secondBytes),
+        readWrite(op.moments.absmax),
+      ],
+      () => [GROUPS_X, Math.ceil(BLOCKS / GROUPS_X), 1],
     ),
   ];
 }

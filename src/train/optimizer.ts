@@ -1,0 +1,117 @@
+import { wholeBuffer } from "../gpu/buffer.ts";
+import { type Command, clear, encode } from "../gpu/commands.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import { eachFactor, type LayerFactors } from "../model/lora.ts";
+import type { Matrix } from "../ops/matrix.ts";
+import {
+  adamW,
+  adamW8,
+  clipScale,
+  createMoments8,
+  createMoments32,
+  type Moments8,
+  type Moments32,
+  partialCount,
+  squareSums,
+} from "../ops/optimizer.ts";
+import { dynamicMaps } from "./dynamic-map.ts";
+
+export interface OptimizerSettings {
+  readonly optim: "adamw" | "adamw_8bit";
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly epsilon: number;
+  readonly weightDecay: number;
+  /** The gradient is scaled down to this L2 norm; 0 for no clipping. */
+  readonly maxGradNorm: number;
+}
+
+export interface Update {
+  /** The global L2 norm of the gradient, before clipping. */
+  readonly gradNorm: number;
+  /** False where that norm is not finite: then no parameter and no moment was changed. */
+  readonly applied: boolean;
+}
+
+export interface Optimizer {
+  /**
+   * Updates the parameters with the summed gradients and sets these to zero. `step` counts from 1. The GPU is not waited
+   * for: the promise resolves once it gets there.
+   */
+  readonly update: (step: number, learningRate: number) => Promise<Update>;
+  /** Every moment in the order of `eachFactor`. */
+  readonly moments: readonly (Moments32 | Moments8)[];
+}
+
+/** Below this many elements bitsandbytes keeps a tensor's moments in f32 (`min_8bit_size`). */
+const MIN_8BIT_ELEMENTS = 4096;
+
+/** AdamW on the GPU, with clipping by the global norm. */
+export function createOptimizer(
+  gpu: Gpu,
+  parameters: readonly LayerFactors[],
+  gradients: readonly LayerFactors[],
+  settings: OptimizerSettings,
+): Optimizer {
+  const named = [...eachFactor(parameters)];
+  const sums = [...eachFactor(gradients)].map(({ matrix }) => matrix);
+  const partials = partialCount(sums);
+  const partialsRange = wholeBuffer(gpu.buffer("gradient norm partials", partials * 4));
+  const clip = wholeBuffer(gpu.buffer("gradient clip", 16));
+  const step = gpu.uniform("optimizer step", new Uint32Array(stepWords(settings, 1, 0).length));
+  const codeValues = dynamicMaps();
+  const code = wholeBuffer(gpu.buffer("dynamic maps", codeValues.byteLength));
+  gpu.write(code.buffer, 0, codeValues);
+
+  const commands: Command[] = [
+    ...squareSums(gpu, sums, partialsRange),
+    ...clipScale(gpu, { step, partials: partialsRange, partialCount: partials, clip }),
+  ];
+  const moments = named.map(({ layer, projection, factor, matrix }, i): Moments32 | Moments8 => {
+    const label = `layer ${layer} ${projection} lora_${factor.toUpperCase()}`;
+    const op = { step, clip, gradient: sums[i] as Matrix, parameter: matrix };
+    if (settings.optim === "adamw_8bit" && matrix.rows * matrix.cols >= MIN_8BIT_ELEMENTS) {
+      const state = createMoments8(gpu, label, matrix);
+      commands.push(...adamW8(gpu, { ...op, moments: state, code }));
+      return state;
+    }
+    const state = createMoments32(gpu, label, matrix);
+    commands.push(...adamW(gpu, { ...op, moments: state, decayLast: settings.optim === "adamw_8bit" }));
+    return state;
+  });
+  for (const sum of sums) commands.push(clear(sum.range));
+
+  return {
+    moments,
+    update: async (stepNumber, learningRate) => {
+      gpu.write(step, 0, stepWords(settings, stepNumber, learningRate));
+      const readback = gpu.readback(clip);
+      const encoder = gpu.device.createCommandEncoder();
+      encode(encoder, commands);
+      readback.encode(encoder);
+      gpu.device.queue.submit([encoder.finish()]);
+      const [result] = await readback.finish();
+      const [gradNorm, , finite] = new Float32Array(result!);
+      return { gradNorm: gradNorm!, applied: finite === 1 };
+    },
+  };
+}
+
+/** The uniform `Step` of kernels/library/step.wgsl. Differences from 1 are taken in float64 before they become f32. */
+function stepWords(settings: OptimizerSettings, step: number, learningRate: number): Float32Array<ArrayBuffer> {
+  const { beta1, beta2, epsilon, weightDecay, maxGradNorm } = settings;
+  return Float32Array.of(
+    beta1,
+    1 - beta1,
+    beta2,
+    1 - beta2,
+    epsilon,
+    Math.sqrt(1 - beta2 ** step),
+    learningRate / (1 - beta1 ** step),
+    1 - learningRate * weightDecay,
+    maxGradNorm,
+    0,
+    0,
+    0,
+  );
+}

@@ -1,0 +1,38 @@
+import { type PairTokens, pack, packedTokens, planBatches } from "../data/pack.ts";
+import type { PairModel } from "../model/pair-model.ts";
+import type { ReferenceLogps } from "./objective.ts";
+import { type PairScore, scorePairs } from "./scores.ts";
+
+/**
+ * The reference's log-probability of every completion token: the base without adapters, so computed once for a run and
+ * shared by every run on the same model and data (they depend on neither β, the learning rate, the rank nor the seed).
+ *
+ * @param onBatch told the number of pairs done so far
+ */
+export async function computeReference(
+  model: PairModel,
+  pairs: readonly PairTokens[],
+  onBatch: (pairsDone: number) => void = () => {},
+): Promise<ReferenceLogps[]> {
+  const scores = await scoreAll(model, pairs, "reference", onBatch);
+  return scores.map(({ chosen, rejected }) => ({ chosen: chosen.tokenLogps, rejected: rejected.tokenLogps }));
+}
+
+/** The scores of pairs in their order, without gradients. */
+export async function scoreAll(
+  model: PairModel,
+  pairs: readonly PairTokens[],
+  who: "policy" | "reference",
+  onBatch: (pairsDone: number) => void = () => {},
+): Promise<PairScore[]> {
+  const scores: PairScore[] = [];
+  for (const numbers of planBatches(pairs.map(packedTokens), model.maxTokens)) {
+    const batch = pack(
+      numbers.map((pair) => pairs[pair]!),
+      numbers,
+    );
+    scores.push(...scorePairs(batch, await model.score(batch, who), model.vocabSize));
+    onBatch(scores.length);
+  }
+  return scores;
+}
