@@ -28,17 +28,17 @@ struct Chunk {
 
 const LOWEST = -3.4028234e38;
 
-var<workgroup> largest: array<f32, 64>;
-var<workgroup> largest_at: array<u32, 64>;
+var<workgroup> largest: array<f32, LANES>;
+var<workgroup> largest_at: array<u32, LANES>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = group.x;
   let row_start = row * CHUNK_STRIDE;
 
   var my_largest = LOWEST;
   var my_largest_at = 0u;
-  for (var i = lane; i < chunk.columns; i += 64u) {
+  for (var i = lane; i < chunk.columns; i += LANES) {
     if (logits[row_start + i] > my_largest) {
       my_largest = logits[row_start + i];
       my_largest_at = i;
@@ -55,7 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   workgroupBarrier(); // every lane's largest is there, and the targets are read before logits are overwritten
   var chunk_largest = LOWEST;
   var chunk_best = 0u;
-  for (var i = 0u; i < 64u; i++) {
+  for (var i = 0u; i < LANES; i++) {
     if (largest[i] > chunk_largest || (largest[i] == chunk_largest && largest_at[i] < chunk_best)) {
       chunk_largest = largest[i];
       chunk_best = largest_at[i];
@@ -70,7 +70,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var exponentials = 0.0;
   var weighted = 0.0;
   var plain = 0.0;
-  for (var i = lane; i < chunk.columns; i += 64u) {
+  for (var i = lane; i < chunk.columns; i += LANES) {
     let logit = logits[row_start + i];
     let exponential = exp(logit - m);
     exponentials += exponential;

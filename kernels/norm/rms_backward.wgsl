@@ -13,16 +13,16 @@ override ADD: bool;
 @group(0) @binding(3) var<storage, read> dy: array<vec4f>;
 @group(0) @binding(4) var<storage, read_write> dx: array<vec4f>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = group.x * ROW_VECS;
   var products = 0.0;
-  for (var i = lane; i < ROW_VECS; i += 64u) {
+  for (var i = lane; i < ROW_VECS; i += LANES) {
     products += dot(w[i] * dy[row + i], x[row + i]);
   }
   let scale = rstd[group.x];
   let along_x = scale * scale * workgroup_sum(products, lane) / WIDTH;
-  for (var i = lane; i < ROW_VECS; i += 64u) {
+  for (var i = lane; i < ROW_VECS; i += LANES) {
     let gradient = scale * (w[i] * dy[row + i] - x[row + i] * along_x);
     if (ADD) {
       dx[row + i] += gradient;

@@ -12,15 +12,15 @@ override EPS: f32;
 @group(0) @binding(2) var<storage, read_write> y: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> rstd: array<f32>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = group.x * ROW_VECS;
   var squares = 0.0;
-  for (var i = lane; i < ROW_VECS; i += 64u) {
+  for (var i = lane; i < ROW_VECS; i += LANES) {
     squares += dot(x[row + i], x[row + i]);
   }
   let scale = inverseSqrt(workgroup_sum(squares, lane) / WIDTH + EPS);
-  for (var i = lane; i < ROW_VECS; i += 64u) {
+  for (var i = lane; i < ROW_VECS; i += LANES) {
     y[row + i] = x[row + i] * scale * w[i];
   }
   if (lane == 0u) {

@@ -4,10 +4,11 @@
 // A moment is stored as absmax[block] · code[byte]: m through the signed dynamic map code[0..256), v through the unsigned
 // one code[256..512), both ascending; a byte is the nearest code of value / absmax.
 // g, p: (ROWS, COLS) f32, rows of STRIDE elements. Elements are counted without the padding: then blocks are the same as
-// those of the dense tensor. m_bytes, v_bytes: 4 bytes to a u32. absmax: (blocks) of (m's, v's).
-// g is scaled by clip.y first. Where clip.z is 0 (the gradient is not finite) nothing changes. All of p, m, v is written.
-// One workgroup per block, 4 elements per invocation. Dispatch: BLOCKS in rows of GROUPS_X. Reference: test/reference/optimizer.ts
+// those of the dense tensor. m_bytes, v_bytes: 4 bytes to a u32, 64 u32 to a block. absmax: (BLOCKS) of (m's, v's).
+// g is scaled by clip.y first. Where clip.z is 0 (the gradient is not finite) nothing changes; else all of p, m and v does.
+// One workgroup of LANES per block. Dispatch: BLOCKS in rows of GROUPS_X. Reference: test/reference/optimizer.ts
 
+override LANES: u32;     // at most 64: the adapter's subgroup size, within which barriers cost next to nothing
 override ELEMENTS: u32;  // ROWS · COLS
 override COLS: u32;
 override STRIDE: u32;
@@ -23,18 +24,33 @@ override GROUPS_X: u32;
 @group(0) @binding(6) var<storage, read_write> v_bytes: array<u32>;
 @group(0) @binding(7) var<storage, read_write> absmax: array<vec2f>;
 
-var<workgroup> largest: array<vec2f, 64>;
+var<workgroup> largest: array<vec2f, LANES>;
+
+// Where element e of the dense tensor lies among padded rows.
+fn place(e: u32) -> u32 {
+  return e / COLS * STRIDE + e % COLS;
+}
+
+// The new (m, v) of element e, whose old bytes stand in the j-th place of the two words.
+fn new_moments(e: u32, j: u32, m_word: u32, v_word: u32, before: vec2f) -> vec2f {
+  let g = gradient[place(e)] * clip.y;
+  let m = before.x * code[extractBits(m_word, 8u * j, 8u)];
+  let v = before.y * code[256u + extractBits(v_word, 8u * j, 8u)];
+  return vec2f(step.beta1 * m + step.one_minus_beta1 * g, step.beta2 * v + step.one_minus_beta2 * g * g);
+}
 
 // The byte whose code is nearest to x, by bisection among the 256 ascending codes that begin at `first`.
+// Halfway between two codes the even byte is taken.
 fn nearest(first: u32, x: f32) -> u32 {
-  var below = 0u; // the last code known to be ≤ x, if any is
+  var below = 0u; // the last code that is ≤ x, or the first of all
   for (var span = 128u; span > 0u; span >>= 1u) {
     if (code[first + below + span] <= x) {
       below += span;
     }
   }
   let above = min(below + 1u, 255u);
-  return select(below, above, x > 0.5 * (code[first + below] + code[first + above]));
+  let halfway = 0.5 * (code[first + below] + code[first + above]);
+  return select(below, above, x > halfway || (x == halfway && above % 2u == 0u));
 }
 
 // As bitsandbytes does it: rounding never changes the sign of a moment.
@@ -49,55 +65,47 @@ fn nearest_signed(x: f32) -> u32 {
   return byte;
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let block = group.y * GROUPS_X + group.x;
-  if (block >= BLOCKS) {
+  if (block >= BLOCKS || clip.z == 0.0) {
     return;
   }
-  let word = block * 64u + lane;
-  let first = word * 4u;
   let before = absmax[block];
-  let m_packed = m_bytes[word];
-  let v_packed = v_bytes[word];
-
-  var m = vec4f();
-  var v = vec4f();
-  for (var j = 0u; j < 4u; j++) {
-    if (first + j < ELEMENTS) {
-      let at = (first + j) / COLS * STRIDE + (first + j) % COLS;
-      let g = gradient[at] * clip.y;
-      m[j] = step.beta1 * before.x * code[extractBits(m_packed, 8u * j, 8u)] + step.one_minus_beta1 * g;
-      v[j] = step.beta2 * before.y * code[256u + extractBits(v_packed, 8u * j, 8u)] + step.one_minus_beta2 * g * g;
+  var my_largest = vec2f();
+  for (var i = lane; i < 64u; i += LANES) {
+    let word = block * 64u + i;
+    for (var j = 0u; j < 4u && word * 4u + j < ELEMENTS; j++) {
+      my_largest = max(my_largest, abs(new_moments(word * 4u + j, j, m_bytes[word], v_bytes[word], before)));
     }
   }
-  let m_size = abs(m);
-  largest[lane] = vec2f(max(max(m_size.x, m_size.y), max(m_size.z, m_size.w)), max(max(v.x, v.y), max(v.z, v.w)));
+  largest[lane] = my_largest;
   workgroupBarrier(); // every lane has read the old absmax and offered its largest
   var after = vec2f();
-  for (var i = 0u; i < 64u; i++) {
+  for (var i = 0u; i < LANES; i++) {
     after = max(after, largest[i]);
   }
-  if (first >= ELEMENTS || clip.z == 0.0) {
-    return;
-  }
 
-  var m_new = 0u;
-  var v_new = 0u;
-  for (var j = 0u; j < 4u && first + j < ELEMENTS; j++) {
-    let at = (first + j) / COLS * STRIDE + (first + j) % COLS;
-    let update = step.step_size * m[j] / (sqrt(v[j]) / step.root_correction2 + step.eps);
-    parameter[at] = (parameter[at] - update) * step.decay;
-    // A block of zeros has no scale; any byte would do, since it is multiplied by an absmax of 0.
-    if (after.x > 0.0) {
-      m_new = insertBits(m_new, nearest_signed(m[j] / after.x), 8u * j, 8u);
+  for (var i = lane; i < 64u; i += LANES) {
+    let word = block * 64u + i;
+    var m_word = 0u;
+    var v_word = 0u;
+    for (var j = 0u; j < 4u && word * 4u + j < ELEMENTS; j++) {
+      let moments = new_moments(word * 4u + j, j, m_bytes[word], v_bytes[word], before);
+      let at = place(word * 4u + j);
+      let update = step.step_size * moments.x / (sqrt(moments.y) / step.root_correction2 + step.eps);
+      parameter[at] = (parameter[at] - update) * step.decay;
+      // A block of zeros has no scale; any byte would do, since it is multiplied by an absmax of 0.
+      if (after.x > 0.0) {
+        m_word = insertBits(m_word, nearest_signed(moments.x / after.x), 8u * j, 8u);
+      }
+      if (after.y > 0.0) {
+        v_word = insertBits(v_word, nearest(256u, moments.y / after.y), 8u * j, 8u);
+      }
     }
-    if (after.y > 0.0) {
-      v_new = insertBits(v_new, nearest(256u, v[j] / after.y), 8u * j, 8u);
-    }
+    m_bytes[word] = m_word;
+    v_bytes[word] = v_word;
   }
-  m_bytes[word] = m_new;
-  v_bytes[word] = v_new;
   if (lane == 0u) {
     absmax[block] = after;
   }

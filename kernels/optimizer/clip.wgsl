@@ -9,10 +9,10 @@ override PARTIALS: u32;
 @group(0) @binding(1) var<storage, read> partials: array<f32>;
 @group(0) @binding(2) var<storage, read_write> clip: vec4f;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(local_invocation_index) lane: u32) {
   var share = 0.0;
-  for (var i = lane; i < PARTIALS; i += 64u) {
+  for (var i = lane; i < PARTIALS; i += LANES) {
     share += partials[i];
   }
   let norm = sqrt(workgroup_sum(share, lane));

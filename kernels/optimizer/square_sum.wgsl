@@ -9,10 +9,10 @@ override FIRST: u32;
 @group(0) @binding(0) var<storage, read> g: array<vec4f>;
 @group(0) @binding(1) var<storage, read_write> partials: array<f32>;
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   var squares = 0.0;
-  for (var i = group.x * 64u + lane; i < VECS; i += 64u * WORKGROUPS) {
+  for (var i = group.x * LANES + lane; i < VECS; i += LANES * WORKGROUPS) {
     squares += dot(g[i], g[i]);
   }
   let sum = workgroup_sum(squares, lane);

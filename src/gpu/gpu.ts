@@ -5,6 +5,8 @@ import { ReadbackPool } from "./readback.ts";
 
 export interface GpuOptions {
   readonly kernelSource: KernelSource;
+  /** Invocations that the adapter runs in step, where it says; 32 if not given. */
+  readonly subgroupSize?: number | undefined;
   /** Largest binding to use, in bytes: the device's limit, or less in tests of splitting. */
   readonly bindingLimitBytes?: number;
 }
@@ -20,6 +22,11 @@ export class Gpu {
   readonly device: GPUDevice;
   readonly pipelines: PipelineCache;
   readonly bindingLimitBytes: number;
+  /**
+   * Size of the workgroups that add up a row: one subgroup, whose barriers cost next to nothing on a GPU. On drivers for
+   * the CPU, where barriers are dear, subgroups are small.
+   */
+  readonly reductionLanes: number;
   readonly #readbacks: ReadbackPool;
   readonly #live = new Set<GpuBuffer>();
   #failure: Error | undefined;
@@ -32,6 +39,7 @@ export class Gpu {
     this.pipelines = new PipelineCache(device, options.kernelSource);
     const deviceLimit = device.limits.maxStorageBufferBindingSize;
     this.bindingLimitBytes = Math.min(options.bindingLimitBytes ?? deviceLimit, deviceLimit);
+    this.reductionLanes = Math.min(64, Math.max(4, options.subgroupSize || 32));
     this.#readbacks = new ReadbackPool(this);
     device.addEventListener("uncapturederror", (event) => {
       this.#failure ??= describeError((event as GPUUncapturedErrorEvent).error);

@@ -46,7 +46,11 @@ export function headForward(gpu: Gpu, op: HeadForward): Command[] {
         {
           kernel: "head/chunk",
           library: ["workgroup_sum"],
-          constants: { CHUNK_STRIDE: padded(chunk.rows), EXPONENTIATE: sums !== undefined },
+          constants: {
+            CHUNK_STRIDE: padded(chunk.rows),
+            EXPONENTIATE: sums !== undefined,
+            LANES: gpu.reductionLanes,
+          },
         },
         [
           uniform(gpu.uniform("head chunk", new Uint32Array([firstToken, chunk.rows, isFirst ? 1 : 0, 0]))),

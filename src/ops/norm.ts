@@ -19,7 +19,7 @@ export interface RmsNormForward {
 
 /** y = x / rms(x) · w: `kernels/norm/rms_forward.wgsl`. */
 export function rmsNormForward(gpu: Gpu, { count, x, w, eps, y, rstd }: RmsNormForward): Command[] {
-  const constants = { ROW_VECS: padded(x.cols) / 4, WIDTH: x.cols, EPS: eps };
+  const constants = { ROW_VECS: padded(x.cols) / 4, WIDTH: x.cols, EPS: eps, LANES: gpu.reductionLanes };
   return [
     dispatch(
       gpu,
@@ -44,7 +44,7 @@ export interface RmsNormBackward {
 
 /** The gradient of `rmsNormForward` with respect to x: `kernels/norm/rms_backward.wgsl`. */
 export function rmsNormBackward(gpu: Gpu, { count, x, w, rstd, dy, dx, add }: RmsNormBackward): Command[] {
-  const constants = { ROW_VECS: padded(x.cols) / 4, WIDTH: x.cols, ADD: add };
+  const constants = { ROW_VECS: padded(x.cols) / 4, WIDTH: x.cols, ADD: add, LANES: gpu.reductionLanes };
   return [
     dispatch(
       gpu,

@@ -4,13 +4,13 @@ import { type Command, dispatch } from "../gpu/commands.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { createMatrix, type Matrix, padded } from "./matrix.ts";
 
-/** vec4 that one invocation of `square_sum` adds up, as far as MAX_PARTIALS allows. */
-const VECS_PER_INVOCATION = 16;
+/** vec4 that one workgroup of `square_sum` adds up, as far as MAX_PARTIALS allows. */
+const VECS_PER_PARTIAL = 1024;
 /** Partial sums of one gradient: enough workgroups to fill a GPU, few enough numbers to add up at once. */
 const MAX_PARTIALS = 64;
 
 function partialsOf(gradient: Matrix): number {
-  return Math.min(MAX_PARTIALS, Math.ceil(gradient.range.sizeBytes / 16 / (64 * VECS_PER_INVOCATION)));
+  return Math.min(MAX_PARTIALS, Math.ceil(gradient.range.sizeBytes / 16 / VECS_PER_PARTIAL));
 }
 
 /** f32 elements that `partials` must have for these gradients. */
@@ -23,7 +23,7 @@ export function squareSums(gpu: Gpu, gradients: readonly Matrix[], partials: Buf
   let FIRST = 0;
   return gradients.map((gradient) => {
     const WORKGROUPS = partialsOf(gradient);
-    const constants = { VECS: gradient.range.sizeBytes / 16, WORKGROUPS, FIRST };
+    const constants = { VECS: gradient.range.sizeBytes / 16, WORKGROUPS, FIRST, LANES: gpu.reductionLanes };
     FIRST += WORKGROUPS;
     return dispatch(
       gpu,
@@ -45,7 +45,7 @@ export function clipScale(
       {
         kernel: "optimizer/clip",
         library: ["step", "workgroup_sum"],
-        constants: { PARTIALS: op.partialCount },
+        constants: { PARTIALS: op.partialCount, LANES: gpu.reductionLanes },
       },
       [uniform(op.step), read(op.partials), readWrite(op.clip)],
       () => [1, 1, 1],
@@ -125,7 +125,14 @@ export function adamW8(gpu: Gpu, op: AdamWUpdate & { moments: Moments8; code: Bu
   const { rows, cols } = op.parameter;
   const BLOCKS = Math.ceil((rows * cols) / BLOCK_ELEMENTS);
   const GROUPS_X = Math.min(BLOCKS, 2 ** 15);
-  const constants = { ELEMENTS: rows * cols, COLS: cols, STRIDE: padded(cols), BLOCKS, GROUPS_X };
+  const constants = {
+    LANES: gpu.reductionLanes,
+    ELEMENTS: rows * cols,
+    COLS: cols,
+    STRIDE: padded(cols),
+    BLOCKS,
+    GROUPS_X,
+  };
   return [
     dispatch(
       gpu,

@@ -67,6 +67,7 @@ export async function openDevice(request: DeviceRequest): Promise<OpenedDevice> 
   const { bindingLimitBytes } = request;
   const gpu = new Gpu(device, {
     kernelSource: readKernel,
+    subgroupSize: adapter.info.subgroupMaxSize,
     ...(bindingLimitBytes === undefined ? {} : { bindingLimitBytes }),
   });
   openDevices++;
@@ -140,8 +141,10 @@ async function findAdapter(choice: DeviceChoice): Promise<FoundAdapter> {
 /** A driver that runs on the CPU: the system's own (Mesa's lavapipe) if it has one, else SwiftShader. */
 async function softwareAdapter(): Promise<GPUAdapter | null> {
   if (systemMayHaveVulkan()) {
-    const adapter = await requestAdapter(await systemDawn([]), { forceFallbackAdapter: true });
-    if (adapter?.info.isFallbackAdapter) return adapter;
+    for (const name of await systemAdapterNames()) {
+      const adapter = await requestAdapter(await systemDawn([`adapter=${name}`]), {});
+      if (adapter?.info.isFallbackAdapter) return adapter;
+    }
   }
   const swiftShader = findSwiftShader();
   if (!swiftShader) return null;

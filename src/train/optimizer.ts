@@ -97,14 +97,19 @@ export function createOptimizer(
   };
 }
 
-/** The uniform `Step` of kernels/library/step.wgsl. Differences from 1 are taken in float64 before they become f32. */
+/**
+ * The uniform `Step` of kernels/library/step.wgsl. 1 − β is taken in float64 as PyTorch does, but for the 8-bit optimizer
+ * in f32 as bitsandbytes does: 1 − 0.999 differs between the two by 5e-5 of itself.
+ */
 function stepWords(settings: OptimizerSettings, step: number, learningRate: number): Float32Array<ArrayBuffer> {
-  const { beta1, beta2, epsilon, weightDecay, maxGradNorm } = settings;
+  const { optim, epsilon, weightDecay, maxGradNorm } = settings;
+  const round = optim === "adamw_8bit" ? Math.fround : (value: number) => value;
+  const [beta1, beta2] = [round(settings.beta1), round(settings.beta2)];
   return Float32Array.of(
     beta1,
-    1 - beta1,
+    round(1 - beta1),
     beta2,
-    1 - beta2,
+    round(1 - beta2),
     epsilon,
     Math.sqrt(1 - beta2 ** step),
     learningRate / (1 - beta1 ** step),
