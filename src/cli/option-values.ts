@@ -1,0 +1,27 @@
+import { InputError } from "../errors.ts";
+import { printable } from "../text.ts";
+
+/** A decimal number of the command line within bounds. @throws InputError naming the option and what it must be */
+export function parseNumber(option: string, text: string, { least, most }: { least: number; most?: number }): number {
+  const value = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : Number.NaN;
+  if (Number.isFinite(value) && value >= least && value <= (most ?? value)) return value;
+  const bounds = most === undefined ? `of at least ${least}` : `from ${least} to ${most}`;
+  throw new InputError(`${option} must be a number ${bounds}, got "${printable(text)}"`);
+}
+
+/** A whole number of the command line. @throws InputError naming the option and what it must be */
+export function parseWholeNumber(option: string, text: string, { least }: { least: number }): number {
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (Number.isSafeInteger(value) && value >= least) return value;
+  throw new InputError(`${option} must be a whole number of at least ${least}, got "${printable(text)}"`);
+}
+
+/** Puts the option before the message of an InputError about what it names. */
+export async function namingOption<T>(option: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw new InputError(`${option}: ${error.message}`, { cause: error });
+  }
+}
