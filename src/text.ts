@@ -15,3 +15,11 @@ export function printable(text: string, maxLength = 200): string {
     return `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
   });
 }
+
+/** Line feeds, tabs, and the joiners that emoji and several scripts are written with. */
+const KEPT_IN_LINES = new Set(["\n", "\t", "\u200c", "\u200d"]);
+
+/** What a model has written, of any length, made safe to show in a terminal: as `printable`, but the lines stay lines. */
+export function printableLines(text: string): string {
+  return text.replace(UNPRINTABLE, (character) => (KEPT_IN_LINES.has(character) ? character : printable(character)));
+}

@@ -1,0 +1,206 @@
+import type { Command } from "commander";
+import { loadConfig } from "../config/load.ts";
+import { PROMPT_TEMPLATES, type PromptTemplate } from "../config/names.ts";
+import { loadTokenizer } from "../data/tokenizer.ts";
+import { ExpectedError, InputError } from "../errors.ts";
+import { type AnswerRequest, type AnswerSummary, streamAnswer } from "../generate/answer.ts";
+import { encodeQuestion, positionsFor } from "../generate/question.ts";
+import type { SamplingSettings } from "../generate/sampler.ts";
+import { resolveModel } from "../hub/resolve.ts";
+import { Generator } from "../model/generator.ts";
+import { uploadAdapter } from "../model/lora.ts";
+import { openDevice } from "../platform/dawn.ts";
+import { loadBaseWeights } from "../platform/load-base.ts";
+import { printable, printableLines } from "../text.ts";
+import { readEosTokenIds } from "../weights/generation-config.ts";
+import { openModelFolder } from "../weights/model-folder.ts";
+import { readPeftAdapter } from "../weights/peft-adapter.ts";
+import { fileError } from "../weights/regular-file.ts";
+import { namingOption, parseNumber, parseWholeNumber } from "./option-values.ts";
+import { type PromptText, readPrompt } from "./prompt-source.ts";
+import { runCommand } from "./run-command.ts";
+import { createTerminal, type Terminal } from "./terminal.ts";
+
+interface GenerateOptions {
+  readonly config?: string;
+  readonly model?: string;
+  readonly adapter?: string;
+  readonly prompt?: string;
+  readonly promptFile?: string;
+  readonly promptTemplate?: string;
+  readonly maxNewTokens: string;
+  readonly temperature: string;
+  readonly topP: string;
+  readonly topK: string;
+  readonly seed: string;
+  readonly device: string;
+}
+
+/** `dpo-train generate`: the answer goes to standard output as it comes, everything else to standard error. */
+export function addGenerateCommand(program: Command): void {
+  program
+    .command("generate")
+    .description("answer a prompt with a model, or with a model and its adapter")
+    .option("--model <folder or id>", "model folder, or Hub id as owner/name or owner/name@revision")
+    .option("--adapter <folder>", "PEFT adapter to use on it, such as OUTPUT_DIR/adapter; without, the base answers")
+    .option("--config <file>", "training config whose model and prompt_template hold unless given here")
+    .option("--prompt <text>", "the prompt; without it and --prompt-file, standard input")
+    .option("--prompt-file <file>", "file that holds the prompt")
+    .option("--prompt-template <name>", `what is put around the prompt: ${PROMPT_TEMPLATES.join(", ")} (default: none)`)
+    .option("--max-new-tokens <count>", "longest answer in tokens", "256")
+    .option("--temperature <number>", "randomness; 0: always the likeliest token", "0.7")
+    .option("--top-p <number>", "draw from the likeliest tokens that together reach this probability", "0.9")
+    .option("--top-k <count>", "draw from this many of the likeliest tokens; 0: from all", "0")
+    .option("--seed <number>", "the same seed gives the same answer on the same device", "0")
+    .option("--device <name>", "auto, software, or a part of an adapter's name (dpo-train devices)", "auto")
+    .action((options: GenerateOptions) => runCommand(() => generate(options)));
+}
+
+async function generate(options: GenerateOptions): Promise<void> {
+  const question = await readQuestion(options);
+  const stopping = new AbortController();
+  const interrupt = () => stopping.abort(new ExpectedError("interrupted", 130));
+  // Only the first: a second Ctrl-C ends the process at once.
+  process.once("SIGINT", interrupt);
+  try {
+    await answer(question, createTerminal(process.stderr), stopping.signal);
+  } finally {
+    process.removeListener("SIGINT", interrupt);
+  }
+}
+
+/** What the options ask for. */
+interface Question {
+  readonly model: string;
+  readonly modelPlace: string;
+  readonly adapter: string | null;
+  readonly prompt: PromptText;
+  readonly promptTemplate: PromptTemplate;
+  readonly sampling: SamplingSettings;
+  readonly maxNewTokens: number;
+  readonly device: string;
+}
+
+async function readQuestion(options: GenerateOptions): Promise<Question> {
+  const config = options.config === undefined ? null : loadConfig(options.config).config;
+  const model = options.model ?? config?.model;
+  if (model === undefined) {
+    throw new InputError("a model is needed: give --model FOLDER, --model OWNER/NAME or --config FILE");
+  }
+  const promptTemplate = options.promptTemplate ?? config?.prompt_template ?? "none";
+  if (!isPromptTemplate(promptTemplate)) {
+    const names = PROMPT_TEMPLATES.join(", ");
+    throw new InputError(`--prompt-template must be one of ${names}, got "${printable(promptTemplate)}"`);
+  }
+  return {
+    model,
+    modelPlace: options.model === undefined ? `${printable(options.config!)}: model` : "--model",
+    adapter: options.adapter ?? null,
+    promptTemplate,
+    sampling: {
+      temperature: parseNumber("--temperature", options.temperature, { least: 0 }),
+      topP: parseNumber("--top-p", options.topP, { least: 0, most: 1 }),
+      topK: parseWholeNumber("--top-k", options.topK, { least: 0 }),
+      seed: parseWholeNumber("--seed", options.seed, { least: 0 }),
+    },
+    maxNewTokens: parseWholeNumber("--max-new-tokens", options.maxNewTokens, { least: 1 }),
+    device: options.device,
+    prompt: await readPrompt(options),
+  };
+}
+
+function isPromptTemplate(name: string): name is PromptTemplate {
+  return (PROMPT_TEMPLATES as readonly string[]).includes(name);
+}
+
+/** Whatever can be refused is refused before the device is opened. */
+async function answer(question: Question, terminal: Terminal, signal: AbortSignal): Promise<void> {
+  const { prompt, promptTemplate, sampling, maxNewTokens } = question;
+  const name = printable(question.model);
+  const { folder } = await resolveModel(question.model, {
+    place: question.modelPlace,
+    signal,
+    onNotice: terminal.line,
+    onProgress: ({ doneBytes, totalBytes }) =>
+      terminal.status(`downloading ${name}: ${percent(doneBytes, totalBytes)}`),
+  });
+  const modelFolder = await openModelFolder(folder);
+  try {
+    const { config } = modelFolder;
+    const tokenizer = await loadTokenizer(folder);
+    const stopIds = new Set([...(await readEosTokenIds(folder, config)), tokenizer.eos.id]);
+    const promptIds = encodeQuestion(prompt.text, { tokenizer, config, promptTemplate, place: prompt.place });
+    const adapter =
+      question.adapter === null ? null : await namingOption("--adapter", readPeftAdapter(question.adapter, config));
+
+    const { gpu, adapter: device, notice, close } = await openDevice({ device: question.device });
+    try {
+      if (notice !== null) terminal.line(`dpo-train: ${notice}`);
+      const { weights } = await loadBaseWeights(gpu, modelFolder, (doneBytes, totalBytes) => {
+        signal.throwIfAborted();
+        terminal.status(`loading ${name}: ${percent(doneBytes, totalBytes)}`);
+      });
+      const generator = new Generator({
+        gpu,
+        weights,
+        adapter: adapter && uploadAdapter(gpu, config, adapter),
+        maxPositions: positionsFor(promptIds.length, maxNewTokens, config),
+      });
+      await gpu.pipelines.ready();
+      terminal.line(
+        `${name} on ${device.name}: ${mebibytes(gpu.memory.liveBytes)}, of which ` +
+          `${mebibytes(generator.sizeBytes)} for a context of ${tokens(generator.maxPositions)}`,
+      );
+      await print({ generator, tokenizer, promptIds, sampling, stopIds, maxNewTokens }, terminal, signal);
+    } finally {
+      close();
+    }
+  } finally {
+    await modelFolder.close();
+  }
+}
+
+/** Streams the answer to standard output. */
+async function print(request: Omit<AnswerRequest, "signal">, terminal: Terminal, signal: AbortSignal): Promise<void> {
+  const output = process.stdout;
+  const failing = new AbortController();
+  // A reader that leaves, such as head, has read enough: that is no error.
+  output.on("error", (error: NodeJS.ErrnoException) => {
+    failing.abort(error.code === "EPIPE" ? null : fileError("standard output", "write", error));
+  });
+  const stream = streamAnswer({ ...request, signal: AbortSignal.any([signal, failing.signal]) });
+  let isLineOpen = false;
+  let next = await stream.next();
+  for (; !next.done; next = await stream.next()) {
+    output.write(output.isTTY ? printableLines(next.value) : next.value);
+    isLineOpen = !next.value.endsWith("\n");
+  }
+  if (isLineOpen && output.isTTY) output.write("\n");
+  terminal.line(describe(next.value));
+  signal.throwIfAborted();
+  if (failing.signal.reason instanceof ExpectedError) throw failing.signal.reason;
+}
+
+const ENDS: Record<AnswerSummary["end"], string> = {
+  stop_token: "ended by the model",
+  max_new_tokens: "cut at --max-new-tokens",
+  context: "cut at the end of the model's context",
+  aborted: "broken off",
+};
+
+function describe({ promptTokens, promptMs, newTokens, tokensPerSecond, end }: AnswerSummary): string {
+  const speed = tokensPerSecond === null ? "" : ` at ${tokensPerSecond.toFixed(1)} tokens/s`;
+  return `${tokens(newTokens)}${speed}, ${ENDS[end]}; prompt of ${tokens(promptTokens)} in ${(promptMs / 1000).toFixed(2)} s`;
+}
+
+function tokens(count: number): string {
+  return count === 1 ? "1 token" : `${count} tokens`;
+}
+
+function percent(done: number, total: number): string {
+  return `${Math.floor((100 * done) / Math.max(1, total))}%`;
+}
+
+function mebibytes(sizeBytes: number): string {
+  return `${(sizeBytes / 2 ** 20).toFixed(1)} MiB`;
+}

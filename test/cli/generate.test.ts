@@ -1,0 +1,242 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Command } from "commander";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { addGenerateCommand } from "../../src/cli/generate.ts";
+import { printableLines } from "../../src/text.ts";
+import { TEST_DEVICE } from "../device.ts";
+import { type GreedyAnswer, greedyAnswers } from "../golden/greedy.ts";
+import { rootPath } from "../model/golden-model.ts";
+
+interface Ended {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** `dpo-train generate` in the repository's root. Standard input ends at once unless there is some. */
+function start(args: readonly string[], environment: Record<string, string> = {}): ChildProcess {
+  const entry = rootPath("test/cli/generate-main.ts");
+  const child = spawn(process.execPath, ["--import", "tsx", entry, "generate", "--device", TEST_DEVICE, ...args], {
+    cwd: rootPath("."),
+    env: { ...process.env, ...environment },
+    stdio: "pipe",
+  });
+  onTestFinished(() => void child.kill("SIGKILL"));
+  return child;
+}
+
+async function ended(child: ChildProcess): Promise<Ended> {
+  const texts = { stdout: "", stderr: "" };
+  for (const name of ["stdout", "stderr"] as const) {
+    child[name]!.setEncoding("utf8").on("data", (text: string) => {
+      texts[name] += text;
+    });
+  }
+  const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
+  return { code, ...texts };
+}
+
+function run(args: readonly string[], input = "", environment: Record<string, string> = {}): Promise<Ended> {
+  const child = start(args, environment);
+  child.stdin!.on("error", () => {}); // A command that is refused does not read it.
+  child.stdin!.end(input);
+  return ended(child);
+}
+
+/** The command in this process: for what is refused before anything is written to standard output. */
+async function runHere(args: readonly string[]): Promise<Omit<Ended, "stdout">> {
+  let stderr = "";
+  const write = vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    stderr += text;
+    return true;
+  });
+  const program = new Command();
+  addGenerateCommand(program);
+  try {
+    await program.parseAsync(["generate", ...args], { from: "user" });
+    return { code: Number(process.exitCode), stderr };
+  } finally {
+    write.mockRestore();
+    process.exitCode = 0;
+  }
+}
+
+async function temporaryFile(name: string, content: string | Uint8Array): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "dpo-train-generate-"));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  const path = join(folder, name);
+  await writeFile(path, content);
+  return path;
+}
+
+const { cases, max_new_tokens: maxNewTokens } = greedyAnswers();
+const f16 = cases.filter(({ name }) => name === "f16-one-kv");
+const MODEL = f16[0]!.model;
+const TWIN = cases.find(({ name }) => name === "twin-tiny")!.model;
+const GREEDY = ["--temperature", "0", "--max-new-tokens", String(maxNewTokens)];
+
+const argumentsOf = ({ model, adapter, prompt_template: template }: GreedyAnswer) => [
+  ...["--model", model, "--prompt-template", template],
+  ...(adapter === null ? [] : ["--adapter", adapter]),
+];
+
+describe("the answer on standard output is transformers'", () => {
+  const [base, , longBase] = f16;
+  const adapted = f16.find(({ adapter }) => adapter !== null)!;
+
+  it("with --prompt", async () => {
+    const { code, stdout, stderr } = await run([...argumentsOf(base!), "--prompt", base!.prompt, ...GREEDY]);
+    expect({ code, stdout }).toEqual({ code: 0, stdout: base!.text });
+    expect(stderr).toMatch(
+      new RegExp(`^${base!.model} on .+: \\d+\\.\\d MiB, of which \\d+\\.\\d MiB for a context of \\d+ tokens`, "m"),
+    );
+    expect(stderr).toMatch(
+      /^24 tokens at \d+\.\d tokens\/s, cut at --max-new-tokens; prompt of 141 tokens in \d+\.\d\d s$/m,
+    );
+  });
+
+  it("with an adapter, from standard input whose last line end does not count, until the model ends it", async () => {
+    const { code, stdout, stderr } = await run([...argumentsOf(adapted), ...GREEDY], `${adapted.prompt}\n`);
+    expect({ code, stdout }).toEqual({ code: 0, stdout: adapted.text });
+    expect(stderr).toMatch(/^16 tokens at .*, ended by the model; /m);
+  });
+
+  it("with --prompt-file, longer than a chunk", async () => {
+    const file = await temporaryFile("prompt.txt", `${longBase!.prompt}\r\n`);
+    const { code, stdout } = await run([...argumentsOf(longBase!), "--prompt-file", file, ...GREEDY]);
+    expect({ code, stdout }).toEqual({ code: 0, stdout: longBase!.text });
+  });
+
+  it("with model and prompt_template of a training config, unless options say otherwise", async () => {
+    const config = await temporaryFile("run.yaml", `model: ${MODEL}\ndataset: rows.jsonl\nprompt_template: alpaca\n`);
+    const args = ["--config", config, "--prompt", base!.prompt, ...GREEDY];
+    expect(await run(args)).toMatchObject({ code: 0, stdout: base!.text });
+    const other = await run([...args, "--prompt-template", "none"]);
+    expect(other.code).toBe(0);
+    expect(other.stdout).not.toBe(base!.text);
+  });
+
+  it("and on a terminal without what a terminal obeys", async () => {
+    const bell = cases.find(({ name, text }) => name === "gqa-llama3" && text.includes("\u0014"))!;
+    const args = [...argumentsOf(bell), "--prompt", bell.prompt, ...GREEDY];
+    const { code, stdout } = await run(args, "", { PRETEND_TERMINAL: "1" });
+    expect({ code, stdout }).toEqual({ code: 0, stdout: `${printableLines(bell.text)}\n` });
+    expect(stdout).toContain("\\u0014");
+  });
+});
+
+it("a sampled answer is the same with the same seed", async () => {
+  const args = ["--model", MODEL, "--prompt", "a", "--max-new-tokens", "12", "--temperature", "1.5", "--top-p", "1"];
+  const [first, again, other] = [
+    await run([...args, "--seed", "3"]),
+    await run([...args, "--seed", "3"]),
+    await run([...args, "--seed", "4", "--top-k", "200"]),
+  ];
+  expect(first.code).toBe(0);
+  expect(again.stdout).toBe(first.stdout);
+  expect(other.code).toBe(0);
+  expect(other.stdout).not.toBe(first.stdout);
+});
+
+it("the end of the context ends the answer", async () => {
+  const prompt = "\u0001".repeat(1018); // And the BOS: 5 positions are left of 1024, and one token needs none.
+  const args = ["--model", MODEL, "--prompt", prompt, "--temperature", "0"];
+  const { code, stderr } = await run(args);
+  expect(code).toBe(0);
+  expect(stderr).toMatch(/^6 tokens at .*, cut at the end of the model's context; prompt of 1019 tokens/m);
+});
+
+describe("an answer that is not read to its end", () => {
+  const args = ["--model", TWIN, "--prompt", "Once", "--max-new-tokens", "1900", "--temperature", "1", "--top-p", "1"];
+
+  it("stops at Ctrl-C, with exit code 130", async () => {
+    const child = start(args);
+    child.stdout!.once("data", () => child.kill("SIGINT"));
+    const { code, stderr } = await ended(child);
+    expect(code).toBe(130);
+    expect(stderr).toMatch(/^\d+ tokens .*broken off; .*\ndpo-train: interrupted\n$/m);
+  });
+
+  it("stops when its reader leaves, without a complaint", async () => {
+    const child = start(args);
+    child.stdout!.once("data", () => child.stdout!.destroy());
+    const { code, stderr } = await ended(child);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/broken off; prompt of \d+ tokens in \d+\.\d\d s\n$/);
+  });
+});
+
+describe("a mistake ends with exit code 2 and one sentence", () => {
+  const model = ["--model", MODEL];
+  const prompt = ["--prompt", "a"];
+  it.each<[string, string[], string]>([
+    ["no model", prompt, "a model is needed: give --model FOLDER, --model OWNER/NAME or --config FILE"],
+    ["two prompts", [...model, ...prompt, "--prompt-file", "x"], "--prompt and --prompt-file must not both be given"],
+    [
+      "no such prompt file",
+      [...model, "--prompt-file", "no/such"],
+      "--prompt-file: no/such: cannot open: no such file",
+    ],
+    [
+      "a template",
+      [...model, ...prompt, "--prompt-template", "llama"],
+      "--prompt-template must be one of none, alpaca, chat",
+    ],
+    ["no chat template", [...model, ...prompt, "--prompt-template", "chat"], "need a model with a chat template"],
+    [
+      "a temperature",
+      [...model, ...prompt, "--temperature", "-1"],
+      "--temperature must be a number of at least 0, got",
+    ],
+    ["top_p", [...model, ...prompt, "--top-p", "1.5"], '--top-p must be a number from 0 to 1, got "1.5"'],
+    ["top_k", [...model, ...prompt, "--top-k", "1.5"], '--top-k must be a whole number of at least 0, got "1.5"'],
+    ["a seed", [...model, ...prompt, "--seed", "0x1\u001b[2J"], 'least 0, got "0x1\\u001b[2J"'],
+    [
+      "no token",
+      [...model, ...prompt, "--max-new-tokens", "0"],
+      "--max-new-tokens must be a whole number of at least 1",
+    ],
+    ["no such model", ["--model", "./no/such", ...prompt], '--model "./no/such" does not exist'],
+    [
+      "no such adapter",
+      [...model, ...prompt, "--adapter", "no/such"],
+      "--adapter: no/such: cannot open a PEFT adapter",
+    ],
+    [
+      "another model's adapter",
+      [...model, ...prompt, "--adapter", "test/golden/twin-tiny/final_adapter"],
+      "--adapter: test/",
+    ],
+    ["a prompt too long", [...model, "--prompt", "\u0001".repeat(1024)], "--prompt: must make at most 1024 tokens"],
+  ])("%s", async (_, args, message) => {
+    const { code, stderr } = await runHere(args);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^dpo-train: /);
+    expect(stderr).toContain(message);
+    expect(stderr).not.toContain("    at ");
+  });
+
+  it("an empty standard input, or none", async () => {
+    for (const input of ["", "\n"]) {
+      const { code, stdout, stderr } = await run(model, input);
+      expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+      expect(stderr).toBe("dpo-train: standard input: must hold the prompt, found nothing\n");
+    }
+  });
+
+  it("bytes that are no text", async () => {
+    const file = await temporaryFile("prompt.txt", Uint8Array.of(0x61, 0xff));
+    const { code, stderr } = await runHere([...model, "--prompt-file", file]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^dpo-train: --prompt-file: .*must be UTF-8 text/);
+  });
+
+  it("a device that is not there has an exit code of its own", async () => {
+    const { code, stderr } = await runHere([...model, ...prompt, "--device", "no such card"]);
+    expect(code).toBe(3);
+    expect(stderr).toContain("--device no such card matches no adapter");
+  });
+});
