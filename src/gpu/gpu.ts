@@ -29,6 +29,7 @@ export class Gpu {
   readonly reductionLanes: number;
   readonly #readbacks: ReadbackPool;
   readonly #live = new Set<GpuBuffer>();
+  #collected: GpuBuffer[] | undefined;
   #failure: Error | undefined;
   #destroyed = false;
   #liveBytes = 0;
@@ -69,6 +70,26 @@ export class Gpu {
     return buffer;
   }
 
+  /**
+   * Runs `make`, which must be synchronous, and lists the buffers that it made: for an owner that is to release them
+   * together. When it throws, they are released at once.
+   */
+  collect<T>(make: () => T): { readonly value: T; readonly buffers: readonly GpuBuffer[] } {
+    const outer = this.#collected;
+    const buffers: GpuBuffer[] = [];
+    this.#collected = buffers;
+    try {
+      const value = make();
+      outer?.push(...buffers);
+      return { value, buffers };
+    } catch (error) {
+      for (const buffer of buffers) this.release(buffer);
+      throw error;
+    } finally {
+      this.#collected = outer;
+    }
+  }
+
   release(buffer: GpuBuffer): void {
     if (!this.#live.delete(buffer)) return;
     this.#liveBytes -= buffer.sizeBytes;
@@ -101,8 +122,19 @@ export class Gpu {
 
   /** Waits for all submitted work. Throws what went wrong on the device meanwhile. */
   async idle(): Promise<void> {
-    // onSubmittedWorkDone resolves even after the device was lost; a mapped readback does not.
+    await this.device.queue.onSubmittedWorkDone();
+    // That resolves even after the device was lost; a mapped readback does not, but alone it would not wait.
     await this.read();
+    this.throwIfFailed();
+  }
+
+  /**
+   * Waits until what was written so far has left the host's staging memory. Without it, uploading a model would hold a
+   * second copy of it in memory.
+   */
+  async flush(): Promise<void> {
+    this.device.queue.submit([]);
+    await this.device.queue.onSubmittedWorkDone();
     this.throwIfFailed();
   }
 
@@ -134,6 +166,7 @@ export class Gpu {
     const raw = this.device.createBuffer({ label, size: sizeBytes, usage });
     const buffer = { raw, label, sizeBytes };
     this.#live.add(buffer);
+    this.#collected?.push(buffer);
     this.#liveBytes += sizeBytes;
     this.#peakBytes = Math.max(this.#peakBytes, this.#liveBytes);
     return buffer;

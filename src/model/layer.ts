@@ -3,7 +3,7 @@ import type { Command } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { attentionBackward, attentionForward } from "../ops/attention.ts";
-import { rope, swigluBackward, swigluForward } from "../ops/elementwise.ts";
+import { rope, scatterRows, swigluBackward, swigluForward } from "../ops/elementwise.ts";
 import type { Matrix } from "../ops/matrix.ts";
 import { rmsNormBackward, rmsNormForward } from "../ops/norm.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
@@ -13,15 +13,19 @@ import type { LayerWeights } from "./base-weights.ts";
 import { type Linear, linearBackward, linearForward } from "./linear.ts";
 import type { LayerFactors } from "./lora.ts";
 
-/** What every layer of a pass shares. */
+/** What every layer of a forward pass shares. */
 export interface PassContext {
   readonly gpu: Gpu;
   readonly config: LlamaConfig;
   readonly count: RowCount;
   readonly positions: BufferRange;
   readonly visible: BufferRange;
-  readonly queryEnd: BufferRange;
   readonly ropeTable: BufferRange;
+}
+
+/** What every layer of a backward pass shares. */
+export interface BackwardContext extends PassContext {
+  readonly queryEnd: BufferRange;
 }
 
 export interface Layer {
@@ -41,21 +45,22 @@ function linearOf(context: PassContext, layer: Layer, projection: Projection): L
   };
 }
 
-/** Keys and values for attention: the layer's own rows in training, the cache in generation. */
-export interface KeyValues {
+/** A layer's keys and values in generation: (positions, keyValueHeads · D), row p those of position p. */
+export interface KeyValueCache {
   readonly k: Matrix;
   readonly v: Matrix;
-  /** Commands that put the new rows there, once they have their rotary embedding. */
-  readonly store: readonly Command[];
 }
 
-/** One Llama block: out = m + mlp(norm(m)),  m = x + attention(norm(x)). */
+/**
+ * One Llama block: out = m + mlp(norm(m)),  m = x + attention(norm(x)). With a cache, the keys and values of these rows go
+ * into it and `visible` names rows of it; `out` may then be x itself, which no backward pass will ask for.
+ */
 export function layerForward(
   context: PassContext,
   layer: Layer,
   scratch: ForwardScratch,
   out: Matrix,
-  cache?: KeyValues,
+  cache?: KeyValueCache,
 ): Command[] {
   const { gpu, config, count, positions, visible, ropeTable: table } = context;
   const { weights, activations: at } = layer;
@@ -71,7 +76,8 @@ export function layerForward(
     ...linear("v_proj", normed, at.v),
     ...rope(gpu, { count, positions, table, x: at.q, headDim, inverse: false }),
     ...rope(gpu, { count, positions, table, x: at.k, headDim, inverse: false }),
-    ...(cache?.store ?? []),
+    ...(cache ? scatterRows(gpu, { count, rows: positions, x: at.k, y: cache.k }) : []),
+    ...(cache ? scatterRows(gpu, { count, rows: positions, x: at.v, y: cache.v }) : []),
     ...attentionForward(gpu, {
       count,
       shape: config,
@@ -97,7 +103,7 @@ export function layerForward(
  * of the MLP are computed again rather than kept.
  */
 export function layerBackward(
-  context: PassContext,
+  context: BackwardContext,
   layer: Layer,
   gradients: LayerFactors,
   scratch: BackwardScratch,

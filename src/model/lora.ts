@@ -1,6 +1,7 @@
 import type { Gpu } from "../gpu/gpu.ts";
 import { createMatrix, type Matrix, padded } from "../ops/matrix.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
+import type { LoraAdapter } from "../weights/peft-adapter.ts";
 import type { LoraSettings } from "../weights/peft-config.ts";
 import { PROJECTIONS, type Projection, projectionSize } from "../weights/projections.ts";
 
@@ -62,6 +63,16 @@ export function* eachFactor(layers: readonly LayerFactors[]): Generator<NamedFac
       yield { layer, projection, factor: "b", matrix: pair.b };
     }
   }
+}
+
+/** Copies an adapter's factors to the GPU. */
+export function uploadAdapter(gpu: Gpu, config: LlamaConfig, adapter: LoraAdapter): LoraBuffers {
+  const { r, loraAlpha, useRslora, targetModules } = adapter;
+  const buffers = createLoraBuffers(gpu, config, { r, loraAlpha, useRslora, targetModules });
+  for (const { layer, projection, factor, matrix } of eachFactor(buffers.layers)) {
+    writeMatrix(gpu, matrix, adapter.layers[layer]![projection]![factor]);
+  }
+  return buffers;
 }
 
 /** Writes a dense (rows × cols) array into a padded matrix. */

@@ -10,7 +10,7 @@ import { rmsNormBackward, rmsNormForward } from "../ops/norm.ts";
 import { loraScale } from "../weights/peft-config.ts";
 import { ActivationAllocator, type BackwardScratch, type LayerActivations } from "./activations.ts";
 import type { BaseWeights } from "./base-weights.ts";
-import { type Layer, layerBackward, layerForward, type PassContext } from "./layer.ts";
+import { type BackwardContext, type Layer, layerBackward, layerForward } from "./layer.ts";
 import type { LayerFactors, LoraBuffers } from "./lora.ts";
 import { ropeTable } from "./rope-table.ts";
 
@@ -51,6 +51,7 @@ export type Who = "policy" | "reference";
 export class PairModel {
   readonly maxTokens: number;
   readonly vocabSize: number;
+  readonly #maxPositions: number;
   readonly #gpu: Gpu;
   readonly #tokens: RowCount;
   readonly #rows: RowCount;
@@ -69,6 +70,7 @@ export class PairModel {
     this.#gpu = gpu;
     this.maxTokens = maxTokens;
     this.vocabSize = config.vocabSize;
+    this.#maxPositions = maxPositions;
     this.#tokens = new RowCount(gpu, "tokens", maxTokens);
     this.#rows = new RowCount(gpu, "head rows", maxTokens);
     this.#batch = createBatchBuffers(gpu, maxTokens);
@@ -76,7 +78,7 @@ export class PairModel {
     const table = ropeTable(config, maxPositions);
     const tableBuffer = gpu.buffer("rope table", table.byteLength);
     gpu.write(tableBuffer, 0, table);
-    const context: PassContext = {
+    const context: BackwardContext = {
       gpu,
       config,
       count: this.#tokens,
@@ -186,6 +188,7 @@ export class PairModel {
     if (!this.#trainForward || !this.#trainBackward) throw new Error("internal: this model has no gradients");
     this.#upload(batch);
     const results = this.#run(this.#trainForward);
+    results.catch(() => {}); // Awaited below, unless encoding throws first: never an unhandled rejection.
     const encoder = this.#gpu.device.createCommandEncoder();
     encode(encoder, this.#trainBackward);
     const backward = encoder.finish();
@@ -196,6 +199,9 @@ export class PairModel {
 
   #upload(batch: PackedBatch): void {
     const gpu = this.#gpu;
+    // Kernels look these up in tables: past the end they would read something else, and nobody would know.
+    requireBelow("token", batch.tokens, this.vocabSize);
+    requireBelow("position", batch.positions, this.#maxPositions);
     this.#tokens.set(batch.tokens.length);
     this.#rows.set(batch.headRows.length);
     for (const name of ["tokens", "positions", "visible", "queryEnd", "headRows", "targets"] as const) {
@@ -221,6 +227,11 @@ export class PairModel {
       targetLogits: new Float32Array(targetLogits!),
     };
   }
+}
+
+function requireBelow(what: string, values: Uint32Array, limit: number): void {
+  const found = values.find((value) => value >= limit);
+  if (found !== undefined) throw new Error(`internal: ${what} ${found} in a model of ${limit} ${what}s`);
 }
 
 interface BatchBuffers {

@@ -1,11 +1,11 @@
-import type { LlamaConfig } from "../weights/llama-config.ts";
+import type { LlamaConfig, RopeScaling } from "../weights/llama-config.ts";
 
 /**
  * (cos, sin) of every position and pair: (positions, headDim / 2, 2) f32.
  *
  * The angle is rounded to f32 as PyTorch rounds it (inverse frequency in f32, times the position in f32), so that our
- * tables equal transformers' to the last digit but one; sine and cosine themselves are taken in float64, because WGSL
- * promises only 2^-11 of them.
+ * tables equal transformers' to half a unit in the last place of 1; sine and cosine themselves are taken in float64,
+ * because WGSL promises only 2^-11 of them.
  */
 export function ropeTable(config: LlamaConfig, positions: number): Float32Array<ArrayBuffer> {
   const frequencies = inverseFrequencies(config);
@@ -22,27 +22,36 @@ export function ropeTable(config: LlamaConfig, positions: number): Float32Array<
   return table;
 }
 
-/** θ^(−2d/D) for each pair d (Su et al. 2021, section 3.2.2), with Llama 3's scaling where the model has it. */
-function inverseFrequencies(config: LlamaConfig): Float32Array {
-  const { theta, scaling } = config.rope;
-  const half = config.headDim / 2;
-  const frequencies = new Float32Array(half);
-  for (let d = 0; d < half; d++) {
-    const frequency = 1 / Math.fround(theta ** ((2 * d) / config.headDim));
-    frequencies[d] = scaling ? scaleLlama3(frequency, scaling) : frequency;
+const f32 = Math.fround;
+
+/**
+ * θ^(−2d/D) for each pair d (Su et al. 2021, section 3.2.2), with Llama 3's scaling where the model has it: (headDim / 2).
+ * Every operation is rounded to f32 where transformers rounds it: at position 100,000 the last digit of a frequency is
+ * the third of a cosine.
+ */
+export function inverseFrequencies({
+  rope,
+  headDim,
+}: Pick<LlamaConfig, "rope" | "headDim">): Float32Array<ArrayBuffer> {
+  const frequencies = new Float32Array(headDim / 2);
+  for (let d = 0; d < frequencies.length; d++) {
+    const frequency = f32(1 / f32(rope.theta ** f32((2 * d) / headDim)));
+    frequencies[d] = rope.scaling ? scaleLlama3(frequency, rope.scaling) : frequency;
   }
   return frequencies;
 }
 
 /**
  * Llama 3.1's context extension: wavelengths over the original context are stretched by `factor`, short ones are kept,
- * those between are blended. As in transformers' `_compute_llama3_parameters`.
+ * those between are blended. As in transformers' `_compute_llama3_parameters`, where PyTorch divides a number by a tensor
+ * as the number times the tensor's reciprocal.
  */
-function scaleLlama3(frequency: number, scaling: NonNullable<LlamaConfig["rope"]["scaling"]>): number {
+function scaleLlama3(frequency: number, scaling: RopeScaling): number {
   const { factor, lowFreqFactor, highFreqFactor, originalMaxPositionEmbeddings: context } = scaling;
-  const wavelength = (2 * Math.PI) / frequency;
+  const wavelength = f32(f32(1 / frequency) * f32(2 * Math.PI));
   if (wavelength < context / highFreqFactor) return frequency;
-  if (wavelength > context / lowFreqFactor) return frequency / factor;
-  const smooth = (context / wavelength - lowFreqFactor) / (highFreqFactor - lowFreqFactor);
-  return ((1 - smooth) * frequency) / factor + smooth * frequency;
+  if (wavelength > context / lowFreqFactor) return f32(frequency / factor);
+  const turnsInContext = f32(f32(1 / wavelength) * context);
+  const smooth = f32(f32(turnsInContext - lowFreqFactor) / f32(highFreqFactor - lowFreqFactor));
+  return f32(f32(f32(f32(1 - smooth) * frequency) / factor) + f32(smooth * frequency));
 }

@@ -26,9 +26,13 @@ export interface AttentionForward {
   readonly stats: BufferRange;
 }
 
-/** Causal attention over packed pairs that share their prompt: `kernels/attention/forward.wgsl`. */
+/**
+ * Causal attention over packed pairs that share their prompt: `kernels/attention/forward.wgsl`, or, where there is never
+ * more than one row, `kernels/attention/decode.wgsl`.
+ */
 export function attentionForward(gpu: Gpu, op: AttentionForward): Command[] {
   const { count, shape, visible, q, k, v, o, stats } = op;
+  if (count.max === 1) return [attentionDecode(gpu, op)];
   return [
     dispatch(
       gpu,
@@ -45,6 +49,23 @@ export function attentionForward(gpu: Gpu, op: AttentionForward): Command[] {
       () => [Math.ceil(count.value / 64), shape.heads, 1],
     ),
   ];
+}
+
+/** `attentionForward` of one row. */
+function attentionDecode(gpu: Gpu, { count, shape, visible, q, k, v, o, stats }: AttentionForward): Command {
+  const { KEY_STRIDE, GROUP, SCALE } = strides(shape);
+  const LANES = gpu.reductionLanes;
+  const prelude = {
+    ...vectors(shape),
+    "const LANES": `${LANES}u`,
+    "const OWN_VECS": `${Math.ceil(shape.headDim / vectorSize(shape) / LANES)}u`,
+  };
+  return dispatch(
+    gpu,
+    { kernel: "attention/decode", prelude, constants: { KEY_STRIDE, GROUP, SCALE } },
+    [read(visible), read(q.range), read(k.range), read(v.range), readWrite(o.range), readWrite(stats)],
+    () => [shape.heads, count.value, 1],
+  );
 }
 
 export interface AttentionBackward extends AttentionForward {

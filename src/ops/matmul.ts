@@ -24,7 +24,10 @@ export interface LinearForward {
   readonly scale?: number;
 }
 
-/** Y = scale · X·Wᵀ (+ U·Bᵀ) (+ R): `kernels/matmul/nt.wgsl`, one dispatch for each part of W. */
+/**
+ * Y = scale · X·Wᵀ (+ U·Bᵀ) (+ R), one dispatch for each part of W: `kernels/matmul/nt.wgsl`, or, where there is never more
+ * than one row, `kernels/matmul/vector.wgsl`.
+ */
 export function matmulNT(gpu: Gpu, op: LinearForward): Command[] {
   const { count, x, y, lora, residual, scale = 1 } = op;
   const w = asWeight(op.w);
@@ -35,6 +38,7 @@ export function matmulNT(gpu: Gpu, op: LinearForward): Command[] {
     ...(lora ? ([["B's columns are U's", lora.b.cols, lora.u.cols]] as const) : []),
     ...(residual ? ([["R's columns are Y's", residual.cols, y.cols]] as const) : []),
   ]);
+  if (count.max === 1) return w.parts.map((part) => vectorNT(gpu, op, w.format, part));
   return w.parts.map((part) => {
     const constants = {
       K_GROUPS: padded(w.cols) / 8,
@@ -61,6 +65,40 @@ export function matmulNT(gpu: Gpu, op: LinearForward): Command[] {
       () => [Math.ceil(part.rows / TILE), Math.ceil(count.value / TILE), 1],
     );
   });
+}
+
+/** Workgroups along x: below the limit of a dimension, which the quarter of a large vocabulary exceeds. */
+const VECTOR_GRID_X = 2 ** 15;
+
+/** `matmulNT` of one row for one part of W. */
+function vectorNT(gpu: Gpu, op: LinearForward, format: WeightFormat, part: WeightPart): Command {
+  const { count, x, y, lora, residual, scale = 1 } = op;
+  const N_VECS = padded(part.rows) / 4;
+  const GRID_X = Math.min(N_VECS, VECTOR_GRID_X);
+  const constants = {
+    LANES: gpu.reductionLanes,
+    GRID_X,
+    K_GROUPS: padded(x.cols) / 8,
+    N_VECS,
+    FIRST_COLUMN: part.firstRow / 4,
+    W_IS_F32: format === "f32",
+    RANK_VECS: lora ? padded(lora.u.cols) / 4 : 0,
+    HAS_RESIDUAL: residual !== undefined,
+    SCALE: scale,
+  };
+  return dispatch(
+    gpu,
+    { kernel: "matmul/vector", library: ["widen"], constants },
+    [
+      read(x.range),
+      read(part.range),
+      read(lora?.u.range ?? x.range),
+      read(lora ? rowsFrom(lora.b, part) : x.range),
+      read(residual?.range ?? x.range),
+      readWrite(y.range),
+    ],
+    () => [GRID_X, Math.ceil(N_VECS / GRID_X), count.value],
+  );
 }
 
 /** What becomes of the values that Y holds already: dropped, added, or multiplied by a factor for each row and added. */

@@ -9,9 +9,10 @@ import {
   writeFileSync,
 } from "node:fs";
 import { createRequire } from "node:module";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { brotliDecompressSync } from "node:zlib";
+import { cacheFolder } from "./cache-folder.ts";
 
 /**
  * SwiftShader, Google's Vulkan driver for the CPU, from the npm package `@sparticuz/chromium`: it lets the trainer run
@@ -75,7 +76,7 @@ function packageOf(entryPath: string, name: string): { version: string; root: st
 
 /** Fills a folder of the cache exactly once, also when several processes start together: whoever renames first wins. */
 function unpackOnce(name: string, fill: (folder: string) => void): string {
-  const cache = path.join(process.env.XDG_CACHE_HOME || path.join(homedir(), ".cache"), "dpo-train");
+  const cache = cacheFolder();
   const folder = path.join(cache, name);
   if (existsSync(folder)) return folder;
   let parent = cache;

@@ -1,4 +1,5 @@
 import { type PairTokens, pack, packedTokens, planBatches } from "../data/pack.ts";
+import { NonFiniteError } from "../errors.ts";
 import type { PairModel } from "../model/pair-model.ts";
 import type { ReferenceLogps } from "./objective.ts";
 import { type PairScore, scorePairs } from "./scores.ts";
@@ -8,6 +9,7 @@ import { type PairScore, scorePairs } from "./scores.ts";
  * shared by every run on the same model and data (they depend on neither β, the learning rate, the rank nor the seed).
  *
  * @param onBatch told the number of pairs done so far
+ * @throws NonFiniteError
  */
 export async function computeReference(
   model: PairModel,
@@ -15,7 +17,14 @@ export async function computeReference(
   onBatch: (pairsDone: number) => void = () => {},
 ): Promise<ReferenceLogps[]> {
   const scores = await scoreAll(model, pairs, "reference", onBatch);
-  return scores.map(({ chosen, rejected }) => ({ chosen: chosen.tokenLogps, rejected: rejected.tokenLogps }));
+  return scores.map(({ chosen, rejected }, pair) => {
+    if (![...chosen.tokenLogps, ...rejected.tokenLogps].every(Number.isFinite)) {
+      throw new NonFiniteError(
+        `the base model's log-probabilities of pair ${pair} are not finite: its weights are damaged, or overflow float32`,
+      );
+    }
+    return { chosen: chosen.tokenLogps, rejected: rejected.tokenLogps };
+  });
 }
 
 /** The scores of pairs in their order, without gradients. */

@@ -117,21 +117,3 @@ function planUnits(microBatches: readonly ArrayLike<number>[], objective: Object
     return pairs.map((pair) => ({ microBatch, pairs: [pair], weight: 1 / (microBatches.length * pairs.length) }));
   });
 }
-
-/** The most packed rows that must go through the GPU at once: a pair, or a micro-batch whose loss couples its pairs. */
-export function largestUnitTokens(
-  pairs: readonly PairTokens[],
-  microBatches: Iterable<readonly ArrayLike<number>[]>,
-  objective: Objective,
-): number {
-  let largest = 0;
-  for (const step of microBatches) {
-    for (const unit of planUnits(step, objective)) {
-      largest = Math.max(
-        largest,
-        unit.pairs.reduce((sum, pair) => sum + packedTokens(pairs[pair]!), 0),
-      );
-    }
-  }
-  return largest;
-}

@@ -1,0 +1,140 @@
+import { optimizerSteps, type ScheduleOptions, scheduleLength } from "../data/microbatches.ts";
+import { NonFiniteError } from "../errors.ts";
+import type { PairModel } from "../model/pair-model.ts";
+import { evaluate } from "./evaluate.ts";
+import { averageMetrics, k3Divergence, type Metrics, type MicroBatch, mean, microBatchMetrics } from "./metrics.ts";
+import type { Objective } from "./objective.ts";
+import type { Optimizer } from "./optimizer.ts";
+import { proveStart } from "./proof.ts";
+import { type LrSchedule, learningRateAt } from "./schedule.ts";
+import { accumulateGradients, type TrainingPair } from "./step.ts";
+import { type EventPlan, eventsAfter } from "./when.ts";
+
+/** One line of metrics.jsonl. Nothing in it depends on the clock, so that equal runs give equal files. */
+export type LogRecord = { step: number; epoch: number } & Metrics;
+
+/** An optimizer step that is done, for a progress line. */
+export interface StepReport {
+  readonly step: number;
+  readonly record: LogRecord;
+  /** Pairs of this step. */
+  readonly pairs: number;
+  /** Tokens of this step as TRL counts them: prompts on both sides. */
+  readonly tokens: number;
+}
+
+export interface LoopOptions {
+  readonly model: PairModel;
+  readonly optimizer: Optimizer;
+  readonly pairs: readonly TrainingPair[];
+  readonly evalPairs: readonly TrainingPair[];
+  readonly perDeviceEvalBatchSize: number;
+  readonly objective: Objective;
+  readonly order: ScheduleOptions;
+  readonly schedule: LrSchedule;
+  readonly events: EventPlan;
+  /** Whether the adapter starts as a zero update, so that step 1 must find the reference itself. */
+  readonly startsAtReference: boolean;
+  /** Metrics of an evaluation besides TRL's. */
+  readonly evaluateMore?: (() => Promise<Metrics>) | undefined;
+  readonly onStep: (report: StepReport) => void;
+  readonly onRecord: (record: LogRecord) => Promise<void> | void;
+}
+
+/**
+ * Trains. A step's record waits for its gradient norm while the GPU works on the next step; that norm is looked at before
+ * the next update, so nothing is built on an update that was not applied.
+ *
+ * @throws NonFiniteError before an update that a non-finite loss or gradient would spoil
+ */
+export async function trainLoop(options: LoopOptions): Promise<void> {
+  const { model, optimizer, pairs, evalPairs, objective, events } = options;
+  const sinceLog: { metrics: Metrics[]; losses: number[] } = { metrics: [], losses: [] };
+  let tokensSoFar = 0;
+  let reported = Promise.resolve();
+  reported.catch(() => {});
+
+  for (const { step, epoch, microBatches } of optimizerSteps(options.order)) {
+    const results = await inStep(step, () => accumulateGradients(model, pairs, microBatches, objective));
+    if (step === 1 && options.startsAtReference) proveStart(results, objective, namesOf(pairs, microBatches));
+    await reported;
+
+    const learningRate = learningRateAt(step - 1, options.schedule);
+    const update = optimizer.update(step, learningRate);
+    const stepTokens = microBatches.reduce((sum, batch) => sum + tokensOf(pairs, batch), 0);
+    tokensSoFar += stepTokens;
+    const numTokens = tokensSoFar;
+    const loss = mean(results.map((result) => result.loss));
+    const metrics = results.map((result) => ({
+      ...microBatchMetrics(result, objective.beta),
+      kl: k3Divergence(result),
+    }));
+    const { log, evaluate: evaluateNow } = eventsAfter(step, events);
+
+    reported = update.then(async ({ gradNorm, applied }) => {
+      if (!applied)
+        throw new NonFiniteError(`step ${step}: the gradient is not finite (norm ${gradNorm}); nothing was updated`);
+      sinceLog.metrics.push(...metrics);
+      sinceLog.losses.push(loss);
+      const record = (of: { losses: number[]; metrics: Metrics[] }): LogRecord => ({
+        step,
+        epoch,
+        loss: mean(of.losses),
+        grad_norm: gradNorm,
+        learning_rate: learningRate,
+        num_tokens: numTokens,
+        ...averageMetrics(of.metrics),
+      });
+      const pairCount = microBatches.reduce((sum, batch) => sum + batch.length, 0);
+      options.onStep({ step, record: record({ losses: [loss], metrics }), pairs: pairCount, tokens: stepTokens });
+      if (!log) return;
+      await options.onRecord(record(sinceLog));
+      sinceLog.metrics.length = 0;
+      sinceLog.losses.length = 0;
+    });
+    reported.catch(() => {}); // Thrown where it is awaited.
+
+    if (evaluateNow) {
+      await reported;
+      const found = await evaluate(model, evalPairs, {
+        objective,
+        perDeviceEvalBatchSize: options.perDeviceEvalBatchSize,
+      });
+      const all = { ...found, ...(await options.evaluateMore?.()) };
+      const prefixed = Object.entries(all).map(([name, value]) => [`eval_${name}`, value]);
+      await options.onRecord({ step, epoch, ...Object.fromEntries(prefixed), eval_num_tokens: numTokens });
+    }
+  }
+  await reported;
+}
+
+/** The number of optimizer steps that `trainLoop` takes. */
+export function totalSteps(order: ScheduleOptions): number {
+  return scheduleLength(order).totalSteps;
+}
+
+/** Says in which step something was not finite. */
+async function inStep(step: number, work: () => Promise<MicroBatch[]>): Promise<MicroBatch[]> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof NonFiniteError)) throw error;
+    throw new NonFiniteError(
+      `step ${step}: ${error.message}; nothing was updated. A lower learning_rate or a smaller beta may help`,
+      { cause: error },
+    );
+  }
+}
+
+function tokensOf(pairs: readonly TrainingPair[], numbers: Iterable<number>): number {
+  let tokens = 0;
+  for (const number of numbers) {
+    const { promptIds, chosenIds, rejectedIds } = pairs[number]!;
+    tokens += 2 * promptIds.length + chosenIds.length + rejectedIds.length;
+  }
+  return tokens;
+}
+
+function namesOf(pairs: readonly TrainingPair[], microBatches: readonly Iterable<number>[]): string[][] {
+  return microBatches.map((batch) => Array.from(batch, (number) => pairs[number]!.place));
+}

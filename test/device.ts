@@ -1,0 +1,27 @@
+import { afterAll, beforeAll } from "vitest";
+import type { Gpu } from "../src/gpu/gpu.ts";
+import { type DeviceRequest, type OpenedDevice, openDevice } from "../src/platform/dawn.ts";
+
+/** As `--device`: the driver on the CPU, unless the environment names another. */
+export const TEST_DEVICE = process.env.DPO_TRAIN_TEST_DEVICE ?? "software";
+
+/** A device for the tests of this file, opened before the first and closed after the last. Each call opens one more. */
+export function useDevice(options: Omit<DeviceRequest, "device"> = {}): { readonly gpu: Gpu } {
+  let opened: OpenedDevice | undefined;
+  beforeAll(async () => {
+    opened = await openDevice({ device: TEST_DEVICE, ...options });
+  });
+  afterAll(async () => {
+    try {
+      await opened?.gpu.idle(); // Throws what went wrong on the device and no test has noticed.
+    } finally {
+      opened?.close();
+    }
+  });
+  return {
+    get gpu() {
+      if (!opened) throw new Error("the device is open only while tests run");
+      return opened.gpu;
+    },
+  };
+}
