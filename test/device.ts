@@ -9,7 +9,7 @@ export const TEST_DEVICE = process.env.DPO_TRAIN_TEST_DEVICE ?? "software";
 export function useDevice(options: Omit<DeviceRequest, "device"> = {}): { readonly gpu: Gpu } {
   let opened: OpenedDevice | undefined;
   beforeAll(async () => {
-    opened = await openDevice({ device: TEST_DEVICE, ...options });
+    opened = await openDevice({ device: TEST_DEVICE, profile: "safe", ...options });
   });
   afterAll(async () => {
     try {

@@ -35,20 +35,26 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   var sum_k: array<Vec, HEAD_VECS>; // Σ ds q
   var sum_v: array<Vec, HEAD_VECS>; // Σ p do
   for (var head = k_head * GROUP; head < (k_head + 1u) * GROUP; head++) {
-    for (var t = j; t < end; t++) {
+    for (var first = j; first < end; first += 4u) {
+      // Query `first` and the three after it. Those past the end repeat the last one, with weight 0.
+      let t = min(first + vec4u(0u, 1u, 2u, 3u), vec4u(end - 1u));
       let q_at = t * QUERY_STRIDE + head * HEAD_VECS;
-      var score = 0.0;
-      var d_p = 0.0;
+      var scores = vec4f();
+      var d_p = vec4f();
       for (var d = 0u; d < HEAD_VECS; d++) {
-        score += dot(q[q_at + d], k[at + d]);
-        d_p += dot(d_o[q_at + d], v[at + d]);
+        let k_d = k[at + d];
+        let v_d = v[at + d];
+        scores += vec4f(dot(q[q_at.x + d], k_d), dot(q[q_at.y + d], k_d), dot(q[q_at.z + d], k_d), dot(q[q_at.w + d], k_d));
+        d_p += vec4f(dot(d_o[q_at.x + d], v_d), dot(d_o[q_at.y + d], v_d), dot(d_o[q_at.z + d], v_d), dot(d_o[q_at.w + d], v_d));
       }
-      let stat = stats[t * QUERY_HEADS + head];
-      let p = exp(score * SCALE - stat.x);
-      let ds = p * (d_p - stat.y);
+      let s = t * QUERY_HEADS + head;
+      let logsumexp = vec4f(stats[s.x].x, stats[s.y].x, stats[s.z].x, stats[s.w].x);
+      let delta = vec4f(stats[s.x].y, stats[s.y].y, stats[s.z].y, stats[s.w].y);
+      let p = select(vec4f(), exp(scores * SCALE - logsumexp), first + vec4u(0u, 1u, 2u, 3u) < vec4u(end));
+      let ds = p * (d_p - delta);
       for (var d = 0u; d < HEAD_VECS; d++) {
-        sum_k[d] += ds * q[q_at + d];
-        sum_v[d] += p * d_o[q_at + d];
+        sum_k[d] += ds.x * q[q_at.x + d] + ds.y * q[q_at.y + d] + ds.z * q[q_at.z + d] + ds.w * q[q_at.w + d];
+        sum_v[d] += p.x * d_o[q_at.x + d] + p.y * d_o[q_at.y + d] + p.z * d_o[q_at.z + d] + p.w * d_o[q_at.w + d];
       }
     }
   }

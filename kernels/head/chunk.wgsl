@@ -11,13 +11,6 @@
 override CHUNK_STRIDE: u32;
 override EXPONENTIATE: bool;
 
-struct Chunk {
-  first: u32,     // token of column 0
-  columns: u32,   // without padding
-  is_first: u32,  // 1 for the first chunk: there is no state yet
-  unused: u32,
-}
-
 @group(0) @binding(0) var<uniform> chunk: Chunk;
 @group(0) @binding(1) var<storage, read> targets: array<u32>;
 @group(0) @binding(2) var<storage, read_write> logits: array<f32>;

@@ -5,9 +5,11 @@
 // What was in Y is dropped (PRIOR = 0), added (1), or multiplied by row_scale and added (2).
 // Rows are padded with zeros to a multiple of 8 elements, W and A also to a multiple of 8 rows.
 // Every element of Y is written; its padding stays zero because W's is.
-// One invocation computes 8 x 8 elements in registers, as four 4 x 4 matrices, and a workgroup 64 x 64.
-// Dispatch: (ceil(K / 64), ceil(M / 64)). Reference: test/reference/matmul.ts
+// One invocation computes 8 x 8 elements in registers, as four 4 x 4 matrices, and a workgroup up to 64 x 64.
+// Dispatch: (ceil(K / 8 / GROUP_X), ceil(M / 8 / GROUP_Y)). Reference: test/reference/matmul.ts
 
+override GROUP_X: u32;       // invocations of a workgroup along each side, 64 in all; narrow results want a narrow
+override GROUP_Y: u32;       // workgroup, whose invocations then all have a tile
 override K_GROUPS: u32;      // K / 8
 override N_GROUPS: u32;      // N / 8
 override X_STRIDE: u32;      // in vec4
@@ -47,7 +49,7 @@ fn store(row: u32, column_group: u32, left: vec4f, right: vec4f) {
   }
 }
 
-@compute @workgroup_size(8, 8)
+@compute @workgroup_size(GROUP_X, GROUP_Y)
 fn main(@builtin(global_invocation_id) id: vec3u) {
   let rows = count.x;
   let row = id.y * 8u;

@@ -4,10 +4,12 @@
 // Y_STRIDE.  U: (M, RANK) f32 and B: (N, RANK) f32, only where RANK > 0.  R: like Y, only where HAS_RESIDUAL.
 // Rows are padded with zeros to a multiple of 8 elements, W and B also to a multiple of 8 rows.
 // Every element of Y in those columns is written; its padding becomes zero because W's and R's is.
-// One invocation computes 8 x 8 elements in registers, as four 4 x 4 matrices, and a workgroup 64 x 64; no workgroup
+// One invocation computes 8 x 8 elements in registers, as four 4 x 4 matrices, and a workgroup up to 64 x 64; no workgroup
 // memory and no barrier, so neighbours share their loads through the cache.
-// Dispatch: (ceil(N / 64), ceil(M / 64)). Reference: test/reference/matmul.ts
+// Dispatch: (ceil(N / 8 / GROUP_X), ceil(M / 8 / GROUP_Y)). Reference: test/reference/matmul.ts
 
+override GROUP_X: u32;       // invocations of a workgroup along each side, 64 in all; narrow results want a narrow
+override GROUP_Y: u32;       // workgroup, whose invocations then all have a tile
 override K_GROUPS: u32;      // K / 8
 override N_GROUPS: u32;      // N / 8
 override Y_STRIDE: u32;      // in vec4
@@ -44,7 +46,7 @@ fn store(row: u32, column_group: u32, left: vec4f, right: vec4f) {
   }
 }
 
-@compute @workgroup_size(8, 8)
+@compute @workgroup_size(GROUP_X, GROUP_Y)
 fn main(@builtin(global_invocation_id) id: vec3u) {
   let rows = count.x;
   let row = id.y * 8u;
@@ -56,6 +58,11 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let m_1 = min(row + vec4u(4u, 5u, 6u, 7u), vec4u(rows - 1u));
   let n_0 = id.x * 8u + vec4u(0u, 1u, 2u, 3u);
   let n_1 = n_0 + 4u;
+  // Where those rows begin, in vec4 of X and, for bf16, in groups of 8 of W.
+  let x_at_0 = m_0 * 2u * K_GROUPS;
+  let x_at_1 = m_1 * 2u * K_GROUPS;
+  let w_at_0 = n_0 * K_GROUPS;
+  let w_at_1 = n_1 * K_GROUPS;
 
   // Column i of tile_ab is row i of the tile's half a (of X), its columns those of half b (of W).
   var tile_00 = mat4x4f();
@@ -64,10 +71,10 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   var tile_11 = mat4x4f();
   if (W_IS_F32) {
     for (var k = 0u; k < 2u * K_GROUPS; k++) {
-      let x_0 = x_rows(m_0 * 2u * K_GROUPS + k);
-      let x_1 = x_rows(m_1 * 2u * K_GROUPS + k);
-      let w_0 = transpose(w_rows(n_0 * 2u * K_GROUPS + k));
-      let w_1 = transpose(w_rows(n_1 * 2u * K_GROUPS + k));
+      let x_0 = x_rows(x_at_0 + k);
+      let x_1 = x_rows(x_at_1 + k);
+      let w_0 = transpose(w_rows(2u * w_at_0 + k));
+      let w_1 = transpose(w_rows(2u * w_at_1 + k));
       tile_00 += w_0 * x_0;
       tile_01 += w_1 * x_0;
       tile_10 += w_0 * x_1;
@@ -75,17 +82,17 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     }
   } else {
     for (var k = 0u; k < K_GROUPS; k++) {
-      let p_0 = w[n_0.x * K_GROUPS + k];
-      let p_1 = w[n_0.y * K_GROUPS + k];
-      let p_2 = w[n_0.z * K_GROUPS + k];
-      let p_3 = w[n_0.w * K_GROUPS + k];
-      let p_4 = w[n_1.x * K_GROUPS + k];
-      let p_5 = w[n_1.y * K_GROUPS + k];
-      let p_6 = w[n_1.z * K_GROUPS + k];
-      let p_7 = w[n_1.w * K_GROUPS + k];
+      let p_0 = w[w_at_0.x + k];
+      let p_1 = w[w_at_0.y + k];
+      let p_2 = w[w_at_0.z + k];
+      let p_3 = w[w_at_0.w + k];
+      let p_4 = w[w_at_1.x + k];
+      let p_5 = w[w_at_1.y + k];
+      let p_6 = w[w_at_1.z + k];
+      let p_7 = w[w_at_1.w + k];
       {
-        let x_0 = x_rows((m_0 * K_GROUPS + k) * 2u);
-        let x_1 = x_rows((m_1 * K_GROUPS + k) * 2u);
+        let x_0 = x_rows(x_at_0 + 2u * k);
+        let x_1 = x_rows(x_at_1 + 2u * k);
         let w_0 = transpose(mat4x4f(widen_low(p_0), widen_low(p_1), widen_low(p_2), widen_low(p_3)));
         let w_1 = transpose(mat4x4f(widen_low(p_4), widen_low(p_5), widen_low(p_6), widen_low(p_7)));
         tile_00 += w_0 * x_0;
@@ -94,8 +101,8 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
         tile_11 += w_1 * x_1;
       }
       {
-        let x_0 = x_rows((m_0 * K_GROUPS + k) * 2u + 1u);
-        let x_1 = x_rows((m_1 * K_GROUPS + k) * 2u + 1u);
+        let x_0 = x_rows(x_at_0 + 2u * k + 1u);
+        let x_1 = x_rows(x_at_1 + 2u * k + 1u);
         let w_0 = transpose(mat4x4f(widen_high(p_0), widen_high(p_1), widen_high(p_2), widen_high(p_3)));
         let w_1 = transpose(mat4x4f(widen_high(p_4), widen_high(p_5), widen_high(p_6), widen_high(p_7)));
         tile_00 += w_0 * x_0;

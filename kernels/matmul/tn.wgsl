@@ -3,9 +3,11 @@
 // P: (T, I) f32 and Q: (T, J) f32, rows padded with zeros to a multiple of 8 elements.  Y: (I, J) f32 likewise.
 // Every element of Y is read and written.
 // One invocation computes 8 x 8 elements in registers, as four 4 x 4 matrices, over all T: no float atomics, so the order
-// of the sum is always the same. A workgroup computes 64 x 64.
-// Dispatch: (ceil(J / 64), ceil(I / 64)). Reference: test/reference/matmul.ts
+// of the sum is always the same. A workgroup computes up to 64 x 64.
+// Dispatch: (ceil(J / 8 / GROUP_X), ceil(I / 8 / GROUP_Y)). Reference: test/reference/matmul.ts
 
+override GROUP_X: u32;  // invocations of a workgroup along each side, 64 in all; narrow results want a narrow
+override GROUP_Y: u32;  // workgroup, whose invocations then all have a tile
 override I_GROUPS: u32; // I / 8
 override J_GROUPS: u32; // J / 8
 
@@ -19,7 +21,7 @@ fn outer(p_part: vec4f, q_part: vec4f) -> mat4x4f {
   return mat4x4f(q_part * p_part.x, q_part * p_part.y, q_part * p_part.z, q_part * p_part.w);
 }
 
-@compute @workgroup_size(8, 8)
+@compute @workgroup_size(GROUP_X, GROUP_Y)
 fn main(@builtin(global_invocation_id) id: vec3u) {
   if (id.x >= J_GROUPS || id.y >= I_GROUPS) {
     return;

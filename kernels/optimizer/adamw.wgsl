@@ -3,9 +3,10 @@
 // with c1 = 1 − β1ᵗ, c2 = 1 − β2ᵗ, as torch.optim.AdamW. With DECAY_LAST the update is decayed too, as bitsandbytes does.
 // p, g, m, v: VECS vec4 of f32, padding included: it is zero and stays so. g is scaled by clip.y first. Where clip.z is 0
 // (the gradient is not finite) nothing changes. p, m and v are written.
-// One invocation per vec4. Dispatch: (ceil(VECS / 64)). Reference: test/reference/optimizer.ts
+// One invocation per vec4. Dispatch: ceil(VECS / 64) in rows of GROUPS_X. Reference: test/reference/optimizer.ts
 
 override VECS: u32;
+override GROUPS_X: u32;
 override DECAY_LAST: bool;
 
 @group(0) @binding(0) var<uniform> step: Step;
@@ -16,8 +17,8 @@ override DECAY_LAST: bool;
 @group(0) @binding(5) var<storage, read_write> second_moment: array<vec4f>;
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  let i = id.x;
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = (group.y * GROUPS_X + group.x) * 64u + lane;
   if (i >= VECS || clip.z == 0.0) {
     return;
   }

@@ -11,6 +11,7 @@ import { Generator } from "../model/generator.ts";
 import { uploadAdapter } from "../model/lora.ts";
 import { openDevice } from "../platform/dawn.ts";
 import { loadBaseWeights } from "../platform/load-base.ts";
+import { createTerminal, type Terminal } from "../terminal.ts";
 import { printable, printableLines } from "../text.ts";
 import { readEosTokenIds } from "../weights/generation-config.ts";
 import { openModelFolder } from "../weights/model-folder.ts";
@@ -19,7 +20,6 @@ import { fileError } from "../weights/regular-file.ts";
 import { namingOption, parseNumber, parseWholeNumber } from "./option-values.ts";
 import { type PromptText, readPrompt } from "./prompt-source.ts";
 import { runCommand } from "./run-command.ts";
-import { createTerminal, type Terminal } from "./terminal.ts";
 
 interface GenerateOptions {
   readonly config?: string;

@@ -14,6 +14,8 @@ const program = new Command("dpo-train")
   .description("Direct Preference Optimization of Llama models on WebGPU.")
   .version(version)
   .showHelpAfterError("(dpo-train --help lists the commands and options)")
+  // An option behind a command belongs to the command, also where training has one of the same name.
+  .enablePositionalOptions()
   .exitOverride();
 addTrainCommand(program);
 addGenerateCommand(program);

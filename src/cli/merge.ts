@@ -7,12 +7,12 @@ import { type MergeReport, mergeModel } from "../export/merge.ts";
 import { requireFreshTarget } from "../export/staged-folder.ts";
 import { resolveModel } from "../hub/resolve.ts";
 import { openDevice } from "../platform/dawn.ts";
+import { createTerminal } from "../terminal.ts";
 import { printable } from "../text.ts";
 import { openModelFolder } from "../weights/model-folder.ts";
 import { readPeftAdapter } from "../weights/peft-adapter.ts";
 import { namingOption } from "./option-values.ts";
 import { runCommand } from "./run-command.ts";
-import { createTerminal } from "./terminal.ts";
 
 interface MergeCommandOptions {
   readonly model: string;

@@ -1,4 +1,4 @@
-import { type BufferRange, read, readWrite, uniform } from "../gpu/buffer.ts";
+import { type BufferRange, type GpuBuffer, read, readWrite, uniform } from "../gpu/buffer.ts";
 import { type Command, dispatch } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
@@ -45,7 +45,7 @@ export function headForward(gpu: Gpu, op: HeadForward): Command[] {
         gpu,
         {
           kernel: "head/chunk",
-          library: ["workgroup_sum"],
+          library: ["chunk", "workgroup_sum"],
           constants: {
             CHUNK_STRIDE: padded(chunk.rows),
             EXPONENTIATE: sums !== undefined,
@@ -53,7 +53,7 @@ export function headForward(gpu: Gpu, op: HeadForward): Command[] {
           },
         },
         [
-          uniform(gpu.uniform("head chunk", new Uint32Array([firstToken, chunk.rows, isFirst ? 1 : 0, 0]))),
+          uniform(chunkUniform(gpu, firstToken, chunk)),
           read(targets),
           readWrite(logits.range),
           readWrite(state),
@@ -70,6 +70,43 @@ export function headForward(gpu: Gpu, op: HeadForward): Command[] {
     }
   }
   return commands;
+}
+
+export interface HeadDivergence {
+  readonly count: RowCount;
+  /** Hidden rows after the final norm, of the policy and of the reference: (R, C). */
+  readonly hidden: Matrix;
+  readonly hiddenReference: Matrix;
+  readonly w: Weight;
+  /** Workspace for one chunk of logits of each: (R, chunk). */
+  readonly logits: Matrix;
+  readonly logitsReference: Matrix;
+  /** (R, 8) f32: largest logit m, Σ exp(l − m), Σ exp(l − m)(l − l_ref), 0; the reference's m and Σ exp(l − m), 0, 0. */
+  readonly state: BufferRange;
+}
+
+/** What KL(π ‖ π_ref) of every row is made of, chunk by chunk: `kernels/head/divergence.wgsl`. */
+export function headDivergence(gpu: Gpu, op: HeadDivergence): Command[] {
+  const { count, hidden, hiddenReference, w, logits, logitsReference, state } = op;
+  return [...chunks(w, logits.cols)].flatMap(({ firstToken, chunk }) => [
+    ...matmulNT(gpu, { count, x: hidden, w: chunk, y: { ...logits, cols: chunk.rows } }),
+    ...matmulNT(gpu, { count, x: hiddenReference, w: chunk, y: { ...logitsReference, cols: chunk.rows } }),
+    dispatch(
+      gpu,
+      {
+        kernel: "head/divergence",
+        library: ["chunk", "workgroup_sum"],
+        constants: { CHUNK_STRIDE: padded(chunk.rows), LANES: gpu.reductionLanes },
+      },
+      [
+        uniform(chunkUniform(gpu, firstToken, chunk)),
+        read(logits.range),
+        read(logitsReference.range),
+        readWrite(state),
+      ],
+      () => [count.value, 1, 1],
+    ),
+  ]);
 }
 
 export interface HeadBackward {
@@ -110,4 +147,9 @@ function* chunks(w: Weight, chunkRows: number): Generator<{ firstToken: number; 
       yield { firstToken: part.firstRow + row, chunk };
     }
   }
+}
+
+/** `Chunk` of kernels/library/chunk.wgsl. */
+function chunkUniform(gpu: Gpu, firstToken: number, chunk: Weight): GpuBuffer {
+  return gpu.uniform("head chunk", new Uint32Array([firstToken, chunk.rows, firstToken === 0 ? 1 : 0, 0]));
 }

@@ -1,11 +1,30 @@
 import { type BufferRange, read, readWrite, uniform } from "../gpu/buffer.ts";
-import { type Command, dispatch } from "../gpu/commands.ts";
+import { type Command, dispatch, type Workgroups } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { type Matrix, padded, type Weight, type WeightFormat, type WeightPart } from "./matrix.ts";
 
-/** Elements of the result that a workgroup computes along each side. */
-const TILE = 64;
+/** Elements of the result that an invocation computes along each side. */
+const TILE = 8;
+/** Invocations of a workgroup. */
+const INVOCATIONS = 64;
+
+/**
+ * How the invocations of a workgroup lie over the tiles of a result: square, for the most reuse of what they load, unless
+ * the result is narrower, as LoRA's are.
+ */
+function workgroupShape(columns: number): { GROUP_X: number; GROUP_Y: number } {
+  const widest = Math.sqrt(INVOCATIONS);
+  let GROUP_X = 1;
+  while (GROUP_X < widest && GROUP_X * TILE < columns) GROUP_X *= 2;
+  return { GROUP_X, GROUP_Y: INVOCATIONS / GROUP_X };
+}
+
+/** Workgroups that cover a result of `rows` × `columns`. */
+function workgroupsOver(rows: number, columns: number): Workgroups {
+  const { GROUP_X, GROUP_Y } = workgroupShape(columns);
+  return [Math.ceil(columns / TILE / GROUP_X), Math.ceil(rows / TILE / GROUP_Y), 1];
+}
 
 export interface LinearForward {
   /** M, the rows of X. */
@@ -41,6 +60,7 @@ export function matmulNT(gpu: Gpu, op: LinearForward): Command[] {
   if (count.max === 1) return w.parts.map((part) => vectorNT(gpu, op, w.format, part));
   return w.parts.map((part) => {
     const constants = {
+      ...workgroupShape(part.rows),
       K_GROUPS: padded(w.cols) / 8,
       N_GROUPS: padded(part.rows) / 8,
       Y_STRIDE: padded(y.cols) / 4,
@@ -62,7 +82,7 @@ export function matmulNT(gpu: Gpu, op: LinearForward): Command[] {
         read(residual?.range ?? x.range),
         readWrite(y.range),
       ],
-      () => [Math.ceil(part.rows / TILE), Math.ceil(count.value / TILE), 1],
+      () => workgroupsOver(count.value, part.rows),
     );
   });
 }
@@ -134,6 +154,7 @@ export function matmulNN(gpu: Gpu, op: LinearBackward): Command[] {
     const isFirst = index === 0;
     const adds = prior === "add" || !isFirst;
     const constants = {
+      ...workgroupShape(w.cols),
       K_GROUPS: padded(w.cols) / 8,
       N_GROUPS: padded(part.rows) / 8,
       X_STRIDE: padded(x.cols) / 4,
@@ -155,7 +176,7 @@ export function matmulNN(gpu: Gpu, op: LinearBackward): Command[] {
         read(typeof prior === "object" ? prior.rowScale : x.range),
         readWrite(y.range),
       ],
-      () => [Math.ceil(w.cols / TILE), Math.ceil(count.value / TILE), 1],
+      () => workgroupsOver(count.value, w.cols),
     );
   });
 }
@@ -177,13 +198,13 @@ export function matmulTN(gpu: Gpu, { count, p, q, y }: FactorGradient): Command[
     ["Y's rows are P's columns", y.rows, p.cols],
     ["Y's columns are Q's", y.cols, q.cols],
   ]);
-  const constants = { I_GROUPS: padded(p.cols) / 8, J_GROUPS: padded(q.cols) / 8 };
+  const constants = { ...workgroupShape(q.cols), I_GROUPS: padded(p.cols) / 8, J_GROUPS: padded(q.cols) / 8 };
   return [
     dispatch(
       gpu,
       { kernel: "matmul/tn", constants },
       [uniform(count.uniform), read(p.range), read(q.range), readWrite(y.range)],
-      () => [Math.ceil(q.cols / TILE), Math.ceil(p.cols / TILE), 1],
+      () => workgroupsOver(p.cols, q.cols),
     ),
   ];
 }

@@ -1,6 +1,6 @@
 import type { GpuBuffer } from "../gpu/buffer.ts";
 import { type BufferRange, read, readWrite, uniform, wholeBuffer } from "../gpu/buffer.ts";
-import { type Command, dispatch } from "../gpu/commands.ts";
+import { type Command, dispatch, type Workgroups } from "../gpu/commands.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { createMatrix, type Matrix, padded } from "./matrix.ts";
 
@@ -103,10 +103,15 @@ export interface AdamWUpdate {
 /** One AdamW step of one tensor with f32 moments: `kernels/optimizer/adamw.wgsl`. */
 export function adamW(gpu: Gpu, op: AdamWUpdate & { moments: Moments32; decayLast: boolean }): Command[] {
   const VECS = op.parameter.range.sizeBytes / 16;
+  const grid = gridOf(Math.ceil(VECS / 64));
   return [
     dispatch(
       gpu,
-      { kernel: "optimizer/adamw", library: ["step"], constants: { VECS, DECAY_LAST: op.decayLast } },
+      {
+        kernel: "optimizer/adamw",
+        library: ["step"],
+        constants: { VECS, GROUPS_X: grid[0], DECAY_LAST: op.decayLast },
+      },
       [
         uniform(op.step),
         read(op.clip),
@@ -115,7 +120,7 @@ export function adamW(gpu: Gpu, op: AdamWUpdate & { moments: Moments32; decayLas
         readWrite(op.moments.first.range),
         readWrite(op.moments.second.range),
       ],
-      () => [Math.ceil(VECS / 64), 1, 1],
+      () => grid,
     ),
   ];
 }
@@ -124,14 +129,14 @@ export function adamW(gpu: Gpu, op: AdamWUpdate & { moments: Moments32; decayLas
 export function adamW8(gpu: Gpu, op: AdamWUpdate & { moments: Moments8; code: BufferRange }): Command[] {
   const { rows, cols } = op.parameter;
   const BLOCKS = Math.ceil((rows * cols) / BLOCK_ELEMENTS);
-  const GROUPS_X = Math.min(BLOCKS, 2 ** 15);
+  const grid = gridOf(BLOCKS);
   const constants = {
     LANES: gpu.reductionLanes,
     ELEMENTS: rows * cols,
     COLS: cols,
     STRIDE: padded(cols),
     BLOCKS,
-    GROUPS_X,
+    GROUPS_X: grid[0],
   };
   return [
     dispatch(
@@ -147,7 +152,13 @@ export function adamW8(gpu: Gpu, op: AdamWUpdate & { moments: Moments8; code: Bu
         readWrite(op.moments.secondBytes),
         readWrite(op.moments.absmax),
       ],
-      () => [GROUPS_X, Math.ceil(BLOCKS / GROUPS_X), 1],
+      () => grid,
     ),
   ];
+}
+
+/** Workgroups in rows, because a large factor needs more than one dimension may have. */
+function gridOf(workgroups: number): Workgroups {
+  const x = Math.min(workgroups, 2 ** 15);
+  return [x, Math.ceil(workgroups / x), 1];
 }

@@ -8,8 +8,16 @@ import { findSwiftShader } from "./swiftshader.ts";
 /** What `--device` says: the best GPU, a driver that runs on the CPU, or the first adapter whose name contains this. */
 export type DeviceChoice = "auto" | "software" | (string & {});
 
+/**
+ * Which of Dawn's checks are on. `fast` leaves out the validation of every call and the clamping of every index in a
+ * shader, which cost a fifth of a training step on SwiftShader; `safe` has both, for tests and for finding a fault.
+ */
+export type DeviceProfile = "fast" | "safe";
+
 export interface DeviceRequest {
   readonly device: DeviceChoice;
+  /** `fast` if not given. */
+  readonly profile?: DeviceProfile;
   /** Largest binding to use, below the adapter's own limit: for tests of splitting. */
   readonly bindingLimitBytes?: number;
 }
@@ -27,6 +35,7 @@ export interface AdapterDescription {
 export interface OpenedDevice {
   readonly gpu: Gpu;
   readonly adapter: AdapterDescription;
+  readonly profile: DeviceProfile;
   /** One line for the user when the device is not the GPU that one would expect. */
   readonly notice: string | null;
   /** Releases everything, so that the process can end. */
@@ -38,6 +47,12 @@ interface DawnModule {
   readonly globals: object;
 }
 
+const PROFILE_FLAGS: Readonly<Record<DeviceProfile, readonly string[]>> = {
+  // Buffers are still cleared before their first use: zero padding relies on it.
+  fast: ["skip_validation", "disable_robustness", "disable_workgroup_init", "disable_polyfills_on_integer_div_and_mod"],
+  safe: [],
+};
+
 /** Features the trainer can use. Each is asked for only where the adapter has it. */
 const WANTED_FEATURES = ["subgroups", "shader-f16", "timestamp-query"] as const satisfies readonly GPUFeatureName[];
 
@@ -47,7 +62,8 @@ const WANTED_FEATURES = ["subgroups", "shader-f16", "timestamp-query"] as const 
  * @throws DeviceError when there is no such adapter, with what there is and what to do.
  */
 export async function openDevice(request: DeviceRequest): Promise<OpenedDevice> {
-  const found = await findAdapter(request.device);
+  const { profile = "fast" } = request;
+  const found = await findAdapter(request.device, PROFILE_FLAGS[profile]);
   const { adapter, notice } = found;
   const requiredLimits: Record<string, number> = {};
   for (const name of [
@@ -74,6 +90,7 @@ export async function openDevice(request: DeviceRequest): Promise<OpenedDevice> 
   return {
     gpu,
     adapter: describeAdapter(adapter),
+    profile,
     notice,
     close: () => {
       gpu.destroy();
@@ -88,12 +105,12 @@ export async function listAdapters(): Promise<AdapterDescription[]> {
   const found: AdapterDescription[] = [];
   if (systemMayHaveVulkan()) {
     for (const name of await systemAdapterNames()) {
-      const adapter = await requestAdapter(await systemDawn([`adapter=${name}`]), {});
+      const adapter = await requestAdapter(await systemDawn([], [`adapter=${name}`]), {});
       if (adapter && !isNullBackend(adapter)) found.push(describeAdapter(adapter));
     }
   }
   if (!found.some((adapter) => adapter.software)) {
-    const adapter = await softwareAdapter();
+    const adapter = await softwareAdapter([]);
     if (adapter) found.push(describeAdapter(adapter));
   }
   return found;
@@ -104,13 +121,13 @@ interface FoundAdapter {
   readonly notice: string | null;
 }
 
-async function findAdapter(choice: DeviceChoice): Promise<FoundAdapter> {
+async function findAdapter(choice: DeviceChoice, toggles: readonly string[]): Promise<FoundAdapter> {
   if (choice === "auto") {
     if (systemMayHaveVulkan()) {
-      const adapter = await requestAdapter(await systemDawn([]), { powerPreference: "high-performance" });
+      const adapter = await requestAdapter(await systemDawn(toggles), { powerPreference: "high-performance" });
       if (adapter && !isNullBackend(adapter) && !adapter.info.isFallbackAdapter) return { adapter, notice: null };
     }
-    const adapter = await softwareAdapter();
+    const adapter = await softwareAdapter(toggles);
     if (adapter) {
       return {
         adapter,
@@ -122,15 +139,15 @@ async function findAdapter(choice: DeviceChoice): Promise<FoundAdapter> {
     );
   }
   if (choice === "software") {
-    const adapter = await softwareAdapter();
+    const adapter = await softwareAdapter(toggles);
     if (adapter) return { adapter, notice: null };
     throw new DeviceError(
       "--device software found no Vulkan driver for the CPU: on Linux x64 install the npm package @sparticuz/chromium, which carries SwiftShader",
     );
   }
-  const adapter = await requestAdapter(await systemDawn([`adapter=${choice}`]), {});
+  const adapter = await requestAdapter(await systemDawn(toggles, [`adapter=${choice}`]), {});
   if (adapter && !isNullBackend(adapter)) return { adapter, notice: null };
-  const software = await softwareAdapter();
+  const software = await softwareAdapter(toggles);
   if (software && adapterName(software).toLowerCase().includes(choice.toLowerCase())) {
     return { adapter: software, notice: null };
   }
@@ -139,10 +156,10 @@ async function findAdapter(choice: DeviceChoice): Promise<FoundAdapter> {
 }
 
 /** A driver that runs on the CPU: the system's own (Mesa's lavapipe) if it has one, else SwiftShader. */
-async function softwareAdapter(): Promise<GPUAdapter | null> {
+async function softwareAdapter(toggles: readonly string[]): Promise<GPUAdapter | null> {
   if (systemMayHaveVulkan()) {
     for (const name of await systemAdapterNames()) {
-      const adapter = await requestAdapter(await systemDawn([`adapter=${name}`]), {});
+      const adapter = await requestAdapter(await systemDawn(toggles, [`adapter=${name}`]), {});
       if (adapter?.info.isFallbackAdapter) return adapter;
     }
   }
@@ -151,7 +168,7 @@ async function softwareAdapter(): Promise<GPUAdapter | null> {
   // The Vulkan loader reads these when an instance is created. VK_ICD_FILENAMES is their name in older loaders.
   process.env.VK_DRIVER_FILES = swiftShader.driverManifestPath;
   process.env.VK_ICD_FILENAMES = swiftShader.driverManifestPath;
-  return requestAdapter(instance(loadDawn(swiftShader.dawnPath), ["backend=vulkan"]), {});
+  return requestAdapter(instance(loadDawn(swiftShader.dawnPath), toggles, ["backend=vulkan"]), {});
 }
 
 // Dawn's instances, kept reachable while a device is open: collecting one would take its devices with it.
@@ -170,13 +187,13 @@ function loadDawn(dawnPath: string): DawnModule {
   return module;
 }
 
-async function systemDawn(flags: string[]): Promise<GPU> {
-  return instance(await import("webgpu"), flags);
+async function systemDawn(toggles: readonly string[], flags: readonly string[] = []): Promise<GPU> {
+  return instance(await import("webgpu"), toggles, flags);
 }
 
-function instance(dawn: DawnModule, flags: string[]): GPU {
+function instance(dawn: DawnModule, toggles: readonly string[], flags: readonly string[]): GPU {
   Object.assign(globalThis, dawn.globals);
-  const gpu = dawn.create(["enable-dawn-features=allow_unsafe_apis", ...flags]);
+  const gpu = dawn.create([`enable-dawn-features=${["allow_unsafe_apis", ...toggles].join()}`, ...flags]);
   instances.add(gpu);
   return gpu;
 }
@@ -193,7 +210,7 @@ async function systemAdapterNames(): Promise<string[]> {
   // Dawn lists its adapters only in the message about a name that it does not find.
   const NO_SUCH_ADAPTER = "\u0001";
   try {
-    await (await systemDawn([`adapter=${NO_SUCH_ADAPTER}`])).requestAdapter();
+    await (await systemDawn([], [`adapter=${NO_SUCH_ADAPTER}`])).requestAdapter();
     return [];
   } catch (error) {
     return [...String(error).matchAll(/name: '([^']+)'/g)].map((match) => match[1] ?? "");

@@ -1,3 +1,4 @@
+import { type PairTokens, pack, packedTokens, planBatches, targetSlots } from "../data/pack.ts";
 import type { PairModel } from "../model/pair-model.ts";
 import { averageMetrics, type Metrics, mean, microBatchMetrics } from "./metrics.ts";
 import { evaluateObjective, type Objective } from "./objective.ts";
@@ -7,26 +8,49 @@ import type { TrainingPair } from "./step.ts";
 export interface EvaluationSettings {
   readonly objective: Objective;
   readonly perDeviceEvalBatchSize: number;
+  /** Whether to measure the KL divergence from the reference over the whole vocabulary. */
+  readonly evalKl: boolean;
 }
 
 /**
  * Loss and metrics of the policy on held-out pairs, averaged as TRL's Trainer does: the loss over pairs, every other
- * metric over evaluation batches without weights.
+ * metric over evaluation batches without weights. `kl` is the mean over completion tokens of both answers.
  */
 export async function evaluate(
   model: PairModel,
   pairs: readonly TrainingPair[],
-  { objective, perDeviceEvalBatchSize }: EvaluationSettings,
+  { objective, perDeviceEvalBatchSize, evalKl }: EvaluationSettings,
 ): Promise<Metrics> {
   const scores = await scoreAll(model, pairs, "policy");
+  const divergences = evalKl ? await divergenceOfAll(model, pairs) : null;
   const losses: number[] = [];
   const records: Metrics[] = [];
   for (let first = 0; first < pairs.length; first += perDeviceEvalBatchSize) {
-    const batchScores = scores.slice(first, first + perDeviceEvalBatchSize);
-    const references = pairs.slice(first, first + perDeviceEvalBatchSize).map((pair) => pair.reference);
+    const end = first + perDeviceEvalBatchSize;
+    const batchScores = scores.slice(first, end);
+    const references = pairs.slice(first, end).map((pair) => pair.reference);
     const { loss, logps } = evaluateObjective(batchScores, references, objective);
     losses.push(...batchScores.map(() => loss));
-    records.push(microBatchMetrics({ loss, scores: batchScores, references, logps }, objective.beta));
+    const metrics = microBatchMetrics({ loss, scores: batchScores, references, logps }, objective.beta);
+    const kl = divergences && mean(divergences.slice(first, end).flatMap((tokens) => [...tokens]));
+    records.push(kl === null ? metrics : { ...metrics, kl });
   }
   return { loss: mean(losses), ...averageMetrics(records) };
+}
+
+/** KL(π ‖ π_ref) at every completion token of both answers of each pair. */
+async function divergenceOfAll(model: PairModel, pairs: readonly PairTokens[]): Promise<Float64Array[]> {
+  const found: Float64Array[] = [];
+  for (const numbers of planBatches(pairs.map(packedTokens), model.maxTokens)) {
+    const batch = pack(
+      numbers.map((pair) => pairs[pair]!),
+      numbers,
+    );
+    const rows = await model.divergence(batch);
+    for (const pair of batch.pairs) {
+      const slots = [...targetSlots(pair, "chosen"), ...targetSlots(pair, "rejected")];
+      found.push(Float64Array.from(slots, (slot) => rows[slot >>> 1]!));
+    }
+  }
+  return found;
 }

@@ -1,7 +1,7 @@
 import { optimizerSteps, type ScheduleOptions, scheduleLength } from "../data/microbatches.ts";
 import { NonFiniteError } from "../errors.ts";
 import type { PairModel } from "../model/pair-model.ts";
-import { evaluate } from "./evaluate.ts";
+import { type EvaluationSettings, evaluate } from "./evaluate.ts";
 import { averageMetrics, k3Divergence, type Metrics, type MicroBatch, mean, microBatchMetrics } from "./metrics.ts";
 import type { Objective } from "./objective.ts";
 import type { Optimizer } from "./optimizer.ts";
@@ -28,15 +28,13 @@ export interface LoopOptions {
   readonly optimizer: Optimizer;
   readonly pairs: readonly TrainingPair[];
   readonly evalPairs: readonly TrainingPair[];
-  readonly perDeviceEvalBatchSize: number;
+  readonly evaluation: Omit<EvaluationSettings, "objective">;
   readonly objective: Objective;
   readonly order: ScheduleOptions;
   readonly schedule: LrSchedule;
   readonly events: EventPlan;
   /** Whether the adapter starts as a zero update, so that step 1 must find the reference itself. */
   readonly startsAtReference: boolean;
-  /** Metrics of an evaluation besides TRL's. */
-  readonly evaluateMore?: (() => Promise<Metrics>) | undefined;
   readonly onStep: (report: StepReport) => void;
   readonly onRecord: (record: LogRecord) => Promise<void> | void;
 }
@@ -96,12 +94,8 @@ export async function trainLoop(options: LoopOptions): Promise<void> {
 
     if (evaluateNow) {
       await reported;
-      const found = await evaluate(model, evalPairs, {
-        objective,
-        perDeviceEvalBatchSize: options.perDeviceEvalBatchSize,
-      });
-      const all = { ...found, ...(await options.evaluateMore?.()) };
-      const prefixed = Object.entries(all).map(([name, value]) => [`eval_${name}`, value]);
+      const found = await evaluate(model, evalPairs, { objective, ...options.evaluation });
+      const prefixed = Object.entries(found).map(([name, value]) => [`eval_${name}`, value]);
       await options.onRecord({ step, epoch, ...Object.fromEntries(prefixed), eval_num_tokens: numTokens });
     }
   }

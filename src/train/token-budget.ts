@@ -1,6 +1,7 @@
+import type { Config } from "../config/schema.ts";
 import { type PairTokens, packedTokens } from "../data/pack.ts";
 import { DeviceError, InputError } from "../errors.ts";
-import { padded } from "../ops/matrix.ts";
+import { PADDING, padded } from "../ops/matrix.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 import { type Objective, pairsBelongTogether } from "./objective.ts";
 
@@ -17,32 +18,32 @@ const MAX_TOKENS = 65_535;
  */
 export function tokenBudget(
   pairs: readonly PairTokens[],
-  batchSize: number,
+  config: Pick<Config, "max_tokens_per_batch" | "per_device_train_batch_size">,
   objective: Objective,
   model: LlamaConfig,
-  options: { maxTokensPerBatch?: number | undefined; bindingLimitBytes: number },
+  { bindingLimitBytes }: { readonly bindingLimitBytes: number },
 ): number {
+  const isCoupled = pairsBelongTogether(objective);
+  const together = isCoupled ? config.per_device_train_batch_size : 1;
   const tokens = pairs.map(packedTokens).sort((a, b) => b - a);
-  const together = pairsBelongTogether(objective) ? batchSize : 1;
   const needed = tokens.slice(0, together).reduce((sum, count) => sum + count, 0);
-  const what =
-    together === 1
-      ? "the longest pair"
-      : `a micro-batch of ${together} pairs, which ${objective.lossTypes.join(" and ")} couples,`;
+  const what = isCoupled
+    ? `a micro-batch of ${together} pairs, which ${objective.lossTypes.join(" and ")} must see together,`
+    : "the longest pair";
 
   const widest = padded(Math.max(model.intermediateSize, model.hiddenSize, model.heads * model.headDim));
-  const limit = Math.min(MAX_TOKENS, Math.floor(options.bindingLimitBytes / (4 * widest)));
+  // Matrices have a multiple of 8 rows.
+  const bindable = Math.floor(bindingLimitBytes / (4 * widest) / PADDING) * PADDING;
+  const limit = Math.min(MAX_TOKENS, bindable);
   if (needed > limit) {
     throw new DeviceError(
-      `${what} needs ${needed} tokens in one GPU batch, this adapter allows ${limit}; lower max_length` +
-        (together === 1 ? "" : " or per_device_train_batch_size"),
+      `${what} needs ${needed} tokens in one GPU batch, this adapter allows ${limit}; ` +
+        `lower max_length${isCoupled ? " or per_device_train_batch_size" : ""}`,
     );
   }
-  const asked = options.maxTokensPerBatch;
+  const asked = config.max_tokens_per_batch;
   if (asked !== undefined && asked < needed) {
-    throw new InputError(
-      `max_tokens_per_batch must be at least ${needed}, because ${what} needs as many, got ${asked}`,
-    );
+    throw new InputError(`max_tokens_per_batch must be at least ${needed}, which ${what} needs, got ${asked}`);
   }
   return Math.min(limit, asked ?? Math.max(needed, DEFAULT_TOKENS));
 }

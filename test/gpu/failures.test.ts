@@ -45,7 +45,7 @@ function withSources(): Gpu {
 
 /** A device of a test's own, which may be lost. */
 async function ownDevice(): Promise<Gpu> {
-  const opened = await openDevice({ device: TEST_DEVICE });
+  const opened = await openDevice({ device: TEST_DEVICE, profile: "safe" });
   onTestFinished(opened.close);
   return opened.gpu;
 }
@@ -200,7 +200,7 @@ describe("a device that is lost", () => {
   });
 
   it("is not lost but closed when we close it, and yet nothing can be read any more", async () => {
-    const { gpu, close } = await openDevice({ device: TEST_DEVICE });
+    const { gpu, close } = await openDevice({ device: TEST_DEVICE, profile: "safe" });
     const range = wholeBuffer(gpu.buffer("x", 16));
     close();
     await expect(gpu.read(range)).rejects.toThrow(DeviceError);

@@ -63,7 +63,7 @@ describe("idle", () => {
   });
 
   it("throws what has gone wrong on the device", async () => {
-    const { gpu, close } = await openDevice({ device: TEST_DEVICE });
+    const { gpu, close } = await openDevice({ device: TEST_DEVICE, profile: "safe" });
     try {
       await gpu.idle();
       const encoder = gpu.device.createCommandEncoder();

@@ -3,7 +3,8 @@ import type { PackedBatch, PairTokens } from "../../src/data/pack.ts";
 import type { Gpu } from "../../src/gpu/gpu.ts";
 import type { BaseWeights } from "../../src/model/base-weights.ts";
 import { eachFactor } from "../../src/model/lora.ts";
-import { type HeadResults, PairModel, type PairModelOptions } from "../../src/model/pair-model.ts";
+import { type HeadResults, PairModel } from "../../src/model/pair-model.ts";
+import type { PairPlanOptions } from "../../src/model/pair-plans.ts";
 import type { LlamaConfig } from "../../src/weights/llama-config.ts";
 import type { LoraSettings } from "../../src/weights/peft-config.ts";
 import { PROJECTIONS } from "../../src/weights/projections.ts";
@@ -74,7 +75,7 @@ beforeAll(async () => {
   model = await upload();
 });
 
-function upload(options: Partial<PairModelOptions> = {}, values: ReferenceAdapter = adapter): Promise<UploadedModel> {
+function upload(options: Partial<PairPlanOptions> = {}, values: ReferenceAdapter = adapter): Promise<UploadedModel> {
   return uploadModel(device.gpu, weights, SETTINGS, values, { maxTokens: MAX_TOKENS, ...options });
 }
 

@@ -10,7 +10,8 @@ import {
   readMatrices,
   writeMatrix,
 } from "../../src/model/lora.ts";
-import { type HeadResults, PairModel, type PairModelOptions } from "../../src/model/pair-model.ts";
+import { type HeadResults, PairModel } from "../../src/model/pair-model.ts";
+import type { PairPlanOptions } from "../../src/model/pair-plans.ts";
 import { uploadTensor } from "../../src/model/upload.ts";
 import type { WeightFormat } from "../../src/ops/matrix.ts";
 import { encodeFloats } from "../../src/weights/half.ts";
@@ -135,7 +136,7 @@ export async function uploadModel(
   weights: BaseWeights,
   settings: LoraSettings,
   values: ReferenceAdapter,
-  options: Partial<PairModelOptions> = {},
+  options: Partial<PairPlanOptions> = {},
 ): Promise<UploadedModel> {
   const adapter = createLoraBuffers(gpu, weights.config, settings);
   for (const { layer, projection, factor, matrix } of eachFactor(adapter.layers)) {

@@ -1,0 +1,47 @@
+import { join } from "node:path";
+import { sizeBytes } from "../config/sizes.ts";
+import { readLoraAdapter } from "../export/adapter.ts";
+import { formatFidelity } from "../export/fidelity.ts";
+import { type MergeReport, mergeModel } from "../export/merge.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import type { LoraBuffers } from "../model/lora.ts";
+import type { Terminal } from "../terminal.ts";
+import { printable } from "../text.ts";
+import { writePeftAdapter } from "../weights/peft-adapter.ts";
+import type { PreparedRun } from "./prepare-run.ts";
+import { formatShare } from "./progress.ts";
+
+export interface ExportedResults {
+  readonly adapterSha256: string;
+  /** Null where the config asks for no merged model. */
+  readonly merge: MergeReport | null;
+}
+
+/** Writes `adapter/` as PEFT reads it and `merged/` as transformers does, and tells how much of it the rounding kept. */
+export async function exportResults(
+  { config, model, folder }: PreparedRun,
+  gpu: Gpu,
+  buffers: LoraBuffers,
+  terminal: Terminal,
+): Promise<ExportedResults> {
+  const adapter = await readLoraAdapter(gpu, buffers);
+  const adapterFolder = join(config.output_dir, "adapter");
+  const baseModel = model.source === "local" ? config.model : model.repository;
+  const adapterSha256 = await writePeftAdapter(adapterFolder, adapter, folder.config, baseModel);
+  terminal.line(`wrote ${printable(adapterFolder, 1000)}`);
+  if (!config.export.merged_16bit) return { adapterSha256, merge: null };
+
+  const outputFolder = join(config.output_dir, "merged");
+  const merge = await mergeModel({
+    gpu,
+    base: folder,
+    adapter,
+    outputFolder,
+    dtype: config.export.dtype,
+    maxShardBytes: sizeBytes(config.export.max_shard_size),
+    onProgress: (doneBytes, totalBytes) => terminal.status(`merging: ${formatShare(doneBytes, totalBytes)}`),
+  });
+  terminal.line(`wrote ${printable(outputFolder, 1000)}`);
+  for (const line of formatFidelity(merge.fidelity)) terminal.line(line);
+  return { adapterSha256, merge };
+}

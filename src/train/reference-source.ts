@@ -1,0 +1,84 @@
+import { join } from "node:path";
+import type { TokenizedPair } from "../data/tokenize.ts";
+import { InputError } from "../errors.ts";
+import type { PairModel } from "../model/pair-model.ts";
+import { cacheFolder } from "../platform/cache-folder.ts";
+import type { OpenedDevice } from "../platform/dawn.ts";
+import type { LoadedBase } from "../platform/load-base.ts";
+import type { Terminal } from "../terminal.ts";
+import type { ReferenceLogps } from "./objective.ts";
+import type { PreparedRun } from "./prepare-run.ts";
+import { computeReference } from "./reference.ts";
+import { readReferenceCache, referenceCachePath, writeReferenceCache } from "./reference-cache.ts";
+
+export interface RunReference {
+  readonly train: readonly ReferenceLogps[];
+  readonly evaluation: readonly ReferenceLogps[];
+  readonly from: "computed" | "cache";
+}
+
+/** Pairs of a kept reference that are computed again before it is believed. */
+const CHECKED_PAIRS = 4;
+/** Far above what another order of additions can change, far below what another model would. */
+const CHECK_TOLERANCE = 1e-3;
+
+/**
+ * The reference's log-probabilities of a run's pairs: from the disk where an earlier run on the same model, tokens and
+ * device has left them and a few computed anew agree, else computed and kept.
+ */
+export async function obtainReference(
+  { config, folder, data }: PreparedRun,
+  base: LoadedBase,
+  { adapter }: OpenedDevice,
+  model: PairModel,
+  terminal: Terminal,
+): Promise<RunReference> {
+  const pairs: TokenizedPair[] = [...data.train, ...data.evaluation];
+  const divide = (logps: readonly ReferenceLogps[], from: RunReference["from"]): RunReference => ({
+    train: logps.slice(0, data.train.length),
+    evaluation: logps.slice(data.train.length),
+    from,
+  });
+  const compute = (): Promise<ReferenceLogps[]> =>
+    computeReference(model, pairs, (done) => {
+      terminal.status(`reference log-probabilities: ${done} of ${pairs.length} pairs`);
+    });
+  if (!config.reference_cache) return divide(await compute(), "computed");
+
+  const file = referenceCachePath(join(cacheFolder(), "reference"), {
+    config: folder.config,
+    weights: base.sha256,
+    precision: "f32",
+    adapter: adapter.name,
+    pairs,
+  });
+  const kept = await readReferenceCache(file, pairs);
+  if (kept && (await agrees(model, pairs, kept))) {
+    terminal.line(`reference log-probabilities of ${pairs.length} pairs: from an earlier run`);
+    return divide(kept, "cache");
+  }
+  if (kept)
+    terminal.line("reference log-probabilities of an earlier run do not agree with the model: computing them anew");
+  const logps = await compute();
+  try {
+    await writeReferenceCache(file, logps);
+  } catch (error) {
+    // A cache that cannot be written is no reason to lose the run.
+    if (!(error instanceof InputError)) throw error;
+    terminal.line(`note: the reference's log-probabilities could not be kept: ${error.message}`);
+  }
+  return divide(logps, "computed");
+}
+
+async function agrees(
+  model: PairModel,
+  pairs: readonly TokenizedPair[],
+  kept: readonly ReferenceLogps[],
+): Promise<boolean> {
+  const anew = await computeReference(model, pairs.slice(0, CHECKED_PAIRS));
+  return anew.every(({ chosen, rejected }, i) => {
+    const isNear = (values: Float64Array, others: Float64Array) =>
+      values.every((value, t) => Math.abs(value - others[t]!) <= CHECK_TOLERANCE);
+    return isNear(chosen, kept[i]!.chosen) && isNear(rejected, kept[i]!.rejected);
+  });
+}

@@ -1,0 +1,100 @@
+import { createRequire } from "node:module";
+import type { OpenedDevice } from "../platform/dawn.ts";
+import type { LoadedBase } from "../platform/load-base.ts";
+import { llamaTensors } from "../weights/llama-tensors.ts";
+import { projectionSize } from "../weights/projections.ts";
+import type { ExportedResults } from "./export-results.ts";
+import type { PreparedRun } from "./prepare-run.ts";
+
+/** What is known of a run once its reference is. */
+export interface RunFacts extends PreparedRun {
+  readonly opened: OpenedDevice;
+  readonly base: LoadedBase;
+  readonly maxTokens: number;
+  readonly referenceFrom: "computed" | "cache";
+  /** Filled as the run goes on. */
+  readonly timings: Readonly<Record<string, number>>;
+}
+
+/** What is known besides when it is done. */
+export interface RunResults extends ExportedResults {
+  readonly pairs: number;
+  readonly tokens: number;
+  readonly stepsSeconds: number;
+  readonly samples: { readonly before: string; readonly after: string } | null;
+}
+
+/** run.json: with what, on what and how a run was made, so that it can be made again and compared. */
+export function describeRun(facts: RunFacts, results: RunResults | null): object {
+  const { config, model, folder, data, start, length, schedule, opened, base } = facts;
+  const { limits, ...adapter } = opened.adapter;
+  return {
+    status: results ? "done" : "running",
+    versions: versions(),
+    device: {
+      ...adapter,
+      profile: opened.profile,
+      max_binding_bytes: opened.gpu.bindingLimitBytes,
+      max_buffer_bytes: limits.maxBufferSize,
+    },
+    precision: "f32",
+    model: {
+      reference: config.model,
+      ...(model.source === "local" ? {} : { revision: model.revision, commit: model.commit }),
+      shape: folder.config,
+      parameters: count(llamaTensors(folder.config).map(({ shape }) => shape.reduce((a, b) => a * b, 1))),
+      size_bytes: base.sizeBytes,
+    },
+    lora: {
+      r: start.adapter.r,
+      lora_alpha: start.adapter.loraAlpha,
+      target_modules: start.adapter.targetModules,
+      parameters: loraParameters(facts),
+    },
+    sha256: { weights: base.sha256, data: data.sha256, init_adapter: start.sha256 },
+    data: { train: data.trainPreflight, evaluation: data.evaluationPreflight },
+    schedule: {
+      total_steps: length.totalSteps,
+      steps_per_epoch: length.stepsPerEpoch,
+      warmup_steps: schedule.warmupSteps,
+      max_tokens_per_batch: facts.maxTokens,
+    },
+    reference: facts.referenceFrom,
+    timings: facts.timings,
+    memory: { peak_bytes: opened.gpu.memory.peakBytes },
+    ...(results && {
+      speed: {
+        seconds_per_step: results.stepsSeconds / length.totalSteps,
+        pairs_per_second: results.pairs / results.stepsSeconds,
+        tokens_per_second: results.tokens / results.stepsSeconds,
+      },
+      samples: results.samples,
+      adapter_sha256: results.adapterSha256,
+      merge: results.merge,
+    }),
+  };
+}
+
+function versions(): Record<string, string> {
+  const require = createRequire(import.meta.url);
+  const versionOf = (manifest: string) => (require(manifest) as { version: string }).version;
+  return {
+    "dpo-train": versionOf("../../package.json"),
+    node: process.version,
+    webgpu: versionOf("webgpu/package.json"),
+    platform: `${process.platform}-${process.arch}`,
+  };
+}
+
+function loraParameters({ start, folder }: RunFacts): number {
+  const { r, targetModules } = start.adapter;
+  const perLayer = targetModules.map((projection) => {
+    const { inFeatures, outFeatures } = projectionSize(folder.config, projection);
+    return r * (inFeatures + outFeatures);
+  });
+  return folder.config.layers * count(perLayer);
+}
+
+function count(numbers: readonly number[]): number {
+  return numbers.reduce((sum, number) => sum + number, 0);
+}

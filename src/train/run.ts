@@ -1,0 +1,156 @@
+import { dumpConfig } from "../config/dump.ts";
+import type { Config } from "../config/schema.ts";
+import { resolveModel } from "../hub/resolve.ts";
+import { createLoraGradients, uploadAdapter } from "../model/lora.ts";
+import { PairModel } from "../model/pair-model.ts";
+import { type DeviceChoice, type DeviceProfile, type OpenedDevice, openDevice } from "../platform/dawn.ts";
+import { loadBaseWeights } from "../platform/load-base.ts";
+import type { Terminal } from "../terminal.ts";
+import { printable } from "../text.ts";
+import { openModelFolder } from "../weights/model-folder.ts";
+import { exportResults } from "./export-results.ts";
+import { trainLoop } from "./loop.ts";
+import type { ReferenceLogps } from "./objective.ts";
+import { createOptimizer } from "./optimizer.ts";
+import type { PreparedData } from "./prepare-data.ts";
+import { longestSequence, type PreparedRun, prepareRun, reportPreflight } from "./prepare-run.ts";
+import { formatDuration, formatShare } from "./progress.ts";
+import { obtainReference } from "./reference-source.ts";
+import { RunFolder, requireFreshFolder } from "./run-folder.ts";
+import { describeRun, type RunFacts } from "./run-record.ts";
+import { createRunReporter } from "./run-reporter.ts";
+import { answerSample, reportSample } from "./sample.ts";
+import { objectiveOf, optimizerSettingsOf } from "./settings.ts";
+import type { TrainingPair } from "./step.ts";
+import { tokenBudget } from "./token-budget.ts";
+import { planEvents } from "./when.ts";
+
+export interface RunRequest {
+  readonly config: Config;
+  readonly device: DeviceChoice;
+  readonly profile: DeviceProfile;
+  /** Stop after the preflight: nothing is computed or written. */
+  readonly dryRun: boolean;
+}
+
+/**
+ * A whole run: model and data in, output folder out. Whatever can be refused is refused before the device is opened, and
+ * nothing is written before the reference is known.
+ *
+ * @throws ExpectedError whose exit code says what kind of thing went wrong
+ */
+export async function run({ config, device, profile, dryRun }: RunRequest, terminal: Terminal): Promise<void> {
+  await requireFreshFolder(config.output_dir);
+  const model = await resolveModel(config.model, {
+    onNotice: terminal.line,
+    onProgress: ({ doneBytes, totalBytes }) =>
+      terminal.status(`fetching the model: ${formatShare(doneBytes, totalBytes)}`),
+  });
+  const folder = await openModelFolder(model.folder);
+  try {
+    const prepared = await prepareRun(config, model, folder);
+    reportPreflight(prepared, terminal);
+    if (dryRun) return;
+    const opened = await openDevice({ device, profile });
+    try {
+      if (opened.notice) terminal.line(opened.notice);
+      await trainAndExport(prepared, opened, terminal);
+    } finally {
+      opened.close();
+    }
+  } finally {
+    await folder.close();
+  }
+}
+
+async function trainAndExport(prepared: PreparedRun, opened: OpenedDevice, terminal: Terminal): Promise<void> {
+  const { config, folder, data, start, length, question, tokenizer } = prepared;
+  const { gpu } = opened;
+  const startMs = performance.now();
+  const timings: Record<string, number> = {};
+  const objective = objectiveOf(config);
+  const maxTokens = tokenBudget([...data.train, ...data.evaluation], config, objective, folder.config, gpu);
+
+  const base = await timed(timings, "load_s", () =>
+    loadBaseWeights(gpu, folder, (doneBytes, totalBytes) => {
+      terminal.status(`loading the model: ${formatShare(doneBytes, totalBytes)}`);
+    }),
+  );
+  const adapter = uploadAdapter(gpu, folder.config, start.adapter);
+  const gradients = createLoraGradients(gpu, folder.config, adapter.settings);
+  const model = new PairModel({
+    gpu,
+    weights: base.weights,
+    adapter,
+    gradients,
+    maxTokens,
+    maxPositions: longestSequence(data),
+    divergence: config.eval_kl,
+  });
+  const optimizer = createOptimizer(gpu, adapter.layers, gradients, optimizerSettingsOf(config));
+  terminal.status(`compiling ${gpu.pipelines.count} kernels`);
+  await timed(timings, "compile_s", () => gpu.pipelines.ready());
+  terminal.line(
+    `${opened.adapter.name}: model and buffers take ${(gpu.memory.liveBytes / 1e9).toFixed(2)} GB, with up to ${maxTokens} tokens in a GPU batch`,
+  );
+
+  const reference = await timed(timings, "reference_s", () => obtainReference(prepared, base, opened, model, terminal));
+  const answer = async (when: "before" | "after"): Promise<string> => {
+    if (!question) return "";
+    const text = await answerSample(gpu, base.weights, adapter, tokenizer, question);
+    reportSample(when, question, text, terminal);
+    return text;
+  };
+  const before = await answer("before");
+
+  const output = await RunFolder.create(config.output_dir, dumpConfig(config));
+  try {
+    const facts: RunFacts = { ...prepared, opened, base, maxTokens, referenceFrom: reference.from, timings };
+    await output.describe(describeRun(facts, null));
+    const reporter = createRunReporter(output, length.totalSteps, terminal);
+    await timed(timings, "train_s", () =>
+      trainLoop({
+        model,
+        optimizer,
+        pairs: withReference(data.train, reference.train),
+        evalPairs: withReference(data.evaluation, reference.evaluation),
+        evaluation: { perDeviceEvalBatchSize: config.per_device_eval_batch_size, evalKl: config.eval_kl },
+        objective,
+        order: prepared.order,
+        schedule: prepared.schedule,
+        events: planEvents(
+          { loggingSteps: config.logging_steps, evalStrategy: config.eval_strategy, evalSteps: config.eval_steps },
+          length,
+        ),
+        startsAtReference: start.isZero,
+        onStep: reporter.onStep,
+        onRecord: reporter.onRecord,
+      }),
+    );
+    const exported = await timed(timings, "export_s", () => exportResults(prepared, gpu, adapter, terminal));
+    const after = await answer("after");
+    const samples = question && { before, after };
+    await output.describe(describeRun(facts, { ...exported, ...reporter.pace(), samples }));
+    terminal.line(`done in ${formatDuration(performance.now() - startMs)}: ${printable(output.path, 1000)}`);
+  } finally {
+    await output.close();
+  }
+}
+
+function withReference(pairs: PreparedData["train"], references: readonly ReferenceLogps[]): TrainingPair[] {
+  return pairs.map(({ promptIds, chosenIds, rejectedIds, source }, i) => ({
+    promptIds,
+    chosenIds,
+    rejectedIds,
+    reference: references[i]!,
+    place: `${printable(source.file)}:${source.line}`,
+  }));
+}
+
+/** Runs a phase of the run and keeps how long it took, in seconds. */
+async function timed<T>(timings: Record<string, number>, name: string, phase: () => Promise<T>): Promise<T> {
+  const startMs = performance.now();
+  const result = await phase();
+  timings[name] = Math.round(performance.now() - startMs) / 1000;
+  return result;
+}

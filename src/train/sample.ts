@@ -1,0 +1,67 @@
+import type { Config } from "../config/schema.ts";
+import type { PairTokenizer } from "../data/tokenizer.ts";
+import { completeAnswer } from "../generate/answer.ts";
+import { encodeQuestion, positionsFor } from "../generate/question.ts";
+import type { SamplingSettings } from "../generate/sampler.ts";
+import type { Gpu } from "../gpu/gpu.ts";
+import type { BaseWeights } from "../model/base-weights.ts";
+import { Generator } from "../model/generator.ts";
+import type { LoraBuffers } from "../model/lora.ts";
+import type { Terminal } from "../terminal.ts";
+import { printable, printableLines } from "../text.ts";
+import { readEosTokenIds } from "../weights/generation-config.ts";
+import type { ModelFolder } from "../weights/model-folder.ts";
+
+/** `sample_prompt`, which the model answers before and after training. */
+export interface SampleQuestion {
+  readonly prompt: string;
+  readonly promptIds: readonly number[];
+  readonly stopIds: ReadonlySet<number>;
+  readonly maxNewTokens: number;
+  readonly sampling: SamplingSettings;
+}
+
+/** @throws InputError where the prompt does not fit the model */
+export async function prepareQuestion(
+  config: Config,
+  tokenizer: PairTokenizer,
+  folder: ModelFolder,
+): Promise<SampleQuestion | null> {
+  const prompt = config.sample_prompt;
+  if (prompt === undefined) return null;
+  return {
+    prompt,
+    promptIds: encodeQuestion(prompt, {
+      tokenizer,
+      config: folder.config,
+      promptTemplate: config.prompt_template,
+      place: "sample_prompt",
+    }),
+    stopIds: new Set([...(await readEosTokenIds(folder.path, folder.config)), tokenizer.eos.id]),
+    maxNewTokens: config.sample_max_new_tokens,
+    sampling: { temperature: config.sample_temperature, topK: 0, topP: 1, seed: config.seed },
+  };
+}
+
+/** The answer of the adapted model, or of the base alone where `adapter` is null. */
+export async function answerSample(
+  gpu: Gpu,
+  weights: BaseWeights,
+  adapter: LoraBuffers | null,
+  tokenizer: PairTokenizer,
+  question: SampleQuestion,
+): Promise<string> {
+  const { promptIds, maxNewTokens } = question;
+  const maxPositions = positionsFor(promptIds.length, maxNewTokens, weights.config);
+  const generator = new Generator({ gpu, weights, adapter, maxPositions });
+  try {
+    return (await completeAnswer({ ...question, generator, tokenizer })).text;
+  } finally {
+    generator.destroy();
+  }
+}
+
+export function reportSample(when: string, { prompt }: SampleQuestion, answer: string, terminal: Terminal): void {
+  terminal.line(`answer ${when} training to "${printable(prompt)}":`);
+  for (const line of printableLines(answer).split("\n")) terminal.line(`  ${line}`);
+}
