@@ -1,15 +1,18 @@
 import { afterAll, beforeAll } from "vitest";
 import type { Gpu } from "../src/gpu/gpu.ts";
-import { type DeviceRequest, type OpenedDevice, openDevice } from "../src/platform/dawn.ts";
+import { type DeviceProfile, type DeviceRequest, type OpenedDevice, openDevice } from "../src/platform/dawn.ts";
 
 /** As `--device`: the driver on the CPU, unless the environment names another. */
 export const TEST_DEVICE = process.env.DPO_TRAIN_TEST_DEVICE ?? "software";
+
+/** With all checks, unless the environment asks for what training uses. */
+const PROFILE: DeviceProfile = process.env.DPO_TRAIN_TEST_PROFILE === "fast" ? "fast" : "safe";
 
 /** A device for the tests of this file, opened before the first and closed after the last. Each call opens one more. */
 export function useDevice(options: Omit<DeviceRequest, "device"> = {}): { readonly gpu: Gpu } {
   let opened: OpenedDevice | undefined;
   beforeAll(async () => {
-    opened = await openDevice({ device: TEST_DEVICE, profile: "safe", ...options });
+    opened = await openDevice({ device: TEST_DEVICE, profile: PROFILE, ...options });
   });
   afterAll(async () => {
     try {

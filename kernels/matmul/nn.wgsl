@@ -31,22 +31,26 @@ override SCALE: f32;
 fn x_rows(at: vec4u) -> mat4x4f { return mat4x4f(x[at.x], x[at.y], x[at.z], x[at.w]); }
 fn u_rows(at: vec4u) -> mat4x4f { return mat4x4f(u[at.x], u[at.y], u[at.z], u[at.w]); }
 
-fn store(row: u32, column_group: u32, left: vec4f, right: vec4f) {
-  let at = (row * K_GROUPS + column_group) * 2u;
+// What four elements in four rows of Y start from.
+fn prior(at: vec4u, row: vec4u) -> mat4x4f {
   switch PRIOR {
-    case 1u: {
-      y[at] += left;
-      y[at + 1u] += right;
-    }
+    case 1u: { return mat4x4f(y[at.x], y[at.y], y[at.z], y[at.w]); }
     case 2u: {
-      y[at] = y[at] * row_scale[row] + left;
-      y[at + 1u] = y[at + 1u] * row_scale[row] + right;
+      return mat4x4f(
+        y[at.x] * row_scale[row.x],
+        y[at.y] * row_scale[row.y],
+        y[at.z] * row_scale[row.z],
+        y[at.w] * row_scale[row.w]);
     }
-    default: {
-      y[at] = left;
-      y[at + 1u] = right;
-    }
+    default: { return mat4x4f(); }
   }
+}
+
+fn store(at: vec4u, tile: mat4x4f) {
+  y[at.x] = tile[0];
+  y[at.y] = tile[1];
+  y[at.z] = tile[2];
+  y[at.w] = tile[3];
 }
 
 @compute @workgroup_size(GROUP_X, GROUP_Y)
@@ -56,7 +60,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   if (id.x >= K_GROUPS || row >= rows) {
     return;
   }
-  // Rows of the tile that lie past the end are read from the last row, and never stored.
+  // Rows of the tile that lie past the end are the last row again.
   let m_0 = min(row + vec4u(0u, 1u, 2u, 3u), vec4u(rows - 1u));
   let m_1 = min(row + vec4u(4u, 5u, 6u, 7u), vec4u(rows - 1u));
 
@@ -104,12 +108,17 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     tile_10 += a_0 * u_1;
     tile_11 += a_1 * u_1;
   }
-  for (var i = 0u; i < 4u; i++) {
-    if (row + i < rows) {
-      store(row + i, id.x, tile_00[i], tile_01[i]);
-    }
-    if (row + 4u + i < rows) {
-      store(row + 4u + i, id.x, tile_10[i], tile_11[i]);
-    }
-  }
+  // Everything is read before anything is written, as rows past the end write what the last row does once more. That
+  // takes no branch and no index into a matrix that the compiler does not know: with them Mesa's lavapipe (26.1, LLVM 21)
+  // lost some of the stores at some shapes.
+  let y_at_0 = (m_0 * K_GROUPS + id.x) * 2u;
+  let y_at_1 = (m_1 * K_GROUPS + id.x) * 2u;
+  tile_00 += prior(y_at_0, m_0);
+  tile_01 += prior(y_at_0 + 1u, m_0);
+  tile_10 += prior(y_at_1, m_1);
+  tile_11 += prior(y_at_1 + 1u, m_1);
+  store(y_at_0, tile_00);
+  store(y_at_0 + 1u, tile_01);
+  store(y_at_1, tile_10);
+  store(y_at_1 + 1u, tile_11);
 }

@@ -35,15 +35,15 @@ fn w_rows(at: vec4u) -> mat4x4f {
   return mat4x4f(bitcast<vec4f>(w[at.x]), bitcast<vec4f>(w[at.y]), bitcast<vec4f>(w[at.z]), bitcast<vec4f>(w[at.w]));
 }
 
-fn store(row: u32, column_group: u32, left: vec4f, right: vec4f) {
-  let at = row * Y_STRIDE + FIRST_COLUMN + 2u * column_group;
-  if (HAS_RESIDUAL) {
-    y[at] = residual[at] + left;
-    y[at + 1u] = residual[at + 1u] + right;
-  } else {
-    y[at] = left;
-    y[at + 1u] = right;
-  }
+fn residual_rows(at: vec4u) -> mat4x4f {
+  return mat4x4f(residual[at.x], residual[at.y], residual[at.z], residual[at.w]);
+}
+
+fn store(at: vec4u, tile: mat4x4f) {
+  y[at.x] = tile[0];
+  y[at.y] = tile[1];
+  y[at.z] = tile[2];
+  y[at.w] = tile[3];
 }
 
 @compute @workgroup_size(GROUP_X, GROUP_Y)
@@ -53,7 +53,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   if (id.x >= N_GROUPS || row >= rows) {
     return;
   }
-  // Rows of the tile that lie past the end are read from the last row, and never stored.
+  // Rows of the tile that lie past the end are the last row again.
   let m_0 = min(row + vec4u(0u, 1u, 2u, 3u), vec4u(rows - 1u));
   let m_1 = min(row + vec4u(4u, 5u, 6u, 7u), vec4u(rows - 1u));
   let n_0 = id.x * 8u + vec4u(0u, 1u, 2u, 3u);
@@ -126,12 +126,18 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     tile_10 += b_0 * u_1;
     tile_11 += b_1 * u_1;
   }
-  // The bounds stand in the loops' heads: with an `if` in the body Mesa's lavapipe (26.1, LLVM 21) lost some of the
-  // stores at one shape in thirty.
-  for (var i = 0u; i < 4u && row + i < rows; i++) {
-    store(row + i, id.x, tile_00[i], tile_01[i]);
+  // Rows past the end write what the last row does once more. That takes no branch and no index into a matrix that the
+  // compiler does not know: with them Mesa's lavapipe (26.1, LLVM 21) lost some of the stores at some shapes.
+  let y_at_0 = m_0 * Y_STRIDE + FIRST_COLUMN + 2u * id.x;
+  let y_at_1 = m_1 * Y_STRIDE + FIRST_COLUMN + 2u * id.x;
+  if (HAS_RESIDUAL) {
+    tile_00 += residual_rows(y_at_0);
+    tile_01 += residual_rows(y_at_0 + 1u);
+    tile_10 += residual_rows(y_at_1);
+    tile_11 += residual_rows(y_at_1 + 1u);
   }
-  for (var i = 0u; i < 4u && row + 4u + i < rows; i++) {
-    store(row + 4u + i, id.x, tile_10[i], tile_11[i]);
-  }
+  store(y_at_0, tile_00);
+  store(y_at_0 + 1u, tile_01);
+  store(y_at_1, tile_10);
+  store(y_at_1 + 1u, tile_11);
 }

@@ -21,6 +21,13 @@ fn outer(p_part: vec4f, q_part: vec4f) -> mat4x4f {
   return mat4x4f(q_part * p_part.x, q_part * p_part.y, q_part * p_part.z, q_part * p_part.w);
 }
 
+fn add(at: vec4u, tile: mat4x4f) {
+  y[at.x] += tile[0];
+  y[at.y] += tile[1];
+  y[at.z] += tile[2];
+  y[at.w] += tile[3];
+}
+
 @compute @workgroup_size(GROUP_X, GROUP_Y)
 fn main(@builtin(global_invocation_id) id: vec3u) {
   if (id.x >= J_GROUPS || id.y >= I_GROUPS) {
@@ -43,12 +50,10 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     tile_10 += outer(p_1, q_0);
     tile_11 += outer(p_1, q_1);
   }
-  for (var i = 0u; i < 4u; i++) {
-    let upper = ((id.y * 8u + i) * J_GROUPS + id.x) * 2u;
-    y[upper] += tile_00[i];
-    y[upper + 1u] += tile_01[i];
-    let lower = ((id.y * 8u + 4u + i) * J_GROUPS + id.x) * 2u;
-    y[lower] += tile_10[i];
-    y[lower + 1u] += tile_11[i];
-  }
+  let y_at_0 = ((id.y * 8u + vec4u(0u, 1u, 2u, 3u)) * J_GROUPS + id.x) * 2u;
+  let y_at_1 = y_at_0 + 8u * J_GROUPS;
+  add(y_at_0, tile_00);
+  add(y_at_0 + 1u, tile_01);
+  add(y_at_1, tile_10);
+  add(y_at_1 + 1u, tile_11);
 }
