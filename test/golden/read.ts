@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
 
 /**
  * Readers of the golden files for tests. They share no code with the project, so that a mistake of ours in reading
@@ -43,16 +44,16 @@ export interface LossCase {
   readonly moved_norms: Readonly<Record<string, number>>;
 }
 
-/** float32 as Float32Array, bfloat16 and float16 as their bits. */
+/** float64 as Float64Array, float32 as Float32Array, bfloat16 and float16 as their bits. */
 export interface GoldenTensor {
-  readonly dtype: "F32" | "BF16" | "F16" | "U8";
+  readonly dtype: "F64" | "F32" | "BF16" | "F16" | "U8";
   readonly shape: readonly number[];
-  readonly data: Float32Array | Uint16Array | Uint8Array;
+  readonly data: Float64Array | Float32Array | Uint16Array | Uint8Array;
 }
 
-/** The absolute path of a file under test/golden. */
+/** The absolute path of a file under test/golden. A path that is absolute, such as that of a run's output, stays itself. */
 export function goldenPath(name: string): string {
-  return `${import.meta.dirname}/${name}`;
+  return resolve(import.meta.dirname, name);
 }
 
 export function readGoldenJson<T>(name: string): T {
@@ -106,6 +107,8 @@ interface HeaderEntry {
 
 function viewOf(dtype: GoldenTensor["dtype"], data: ArrayBuffer): GoldenTensor["data"] {
   switch (dtype) {
+    case "F64":
+      return new Float64Array(data);
     case "F32":
       return new Float32Array(data);
     case "BF16":

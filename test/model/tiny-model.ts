@@ -69,6 +69,12 @@ export function tinyModel(config: LlamaConfig, formatOf: FormatOf, seed = 1): Ti
     const values = isNorm ? random.normals(length, 0.25).map((value) => 1 + value) : random.normals(length, 0.2);
     tensors.set(name, formatOf(name) === "bf16" ? roundedToBf16(values) : values);
   }
+  const reference = referenceModel(config, tensors);
+  return { config, formatOf, tensors, reference };
+}
+
+/** A model for the float64 Llama, from its tensors by name. */
+export function referenceModel(config: LlamaConfig, tensors: ReadonlyMap<string, Float32Array>): ReferenceModel {
   const tensor = (name: string) => tensors.get(name)!;
   const layers = Array.from({ length: config.layers }, (_, layer) => ({
     inputNorm: tensor(inputNormName(layer)),
@@ -77,14 +83,13 @@ export function tinyModel(config: LlamaConfig, formatOf: FormatOf, seed = 1): Ti
       PROJECTIONS.map((projection) => [projection, tensor(projectionName(layer, projection))]),
     ) as Record<Projection, Float32Array>,
   }));
-  const reference: ReferenceModel = {
+  return {
     config,
     embedding: tensor(EMBEDDING_NAME),
     layers,
     finalNorm: tensor(FINAL_NORM_NAME),
     head: tensor(config.tieWordEmbeddings ? EMBEDDING_NAME : HEAD_NAME),
   };
-  return { config, formatOf, tensors, reference };
 }
 
 /** An adapter with random A and B: trained for a while, so that B is not zero. */
