@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { DeviceError } from "../errors.ts";
 import { type AdapterDescription, listAdapters } from "../platform/dawn.ts";
+import { createTerminal } from "../terminal.ts";
 import { runCommand } from "./run-command.ts";
 
 /** Limits that decide what fits. */
@@ -14,10 +15,11 @@ const SHOWN_LIMITS = [
 export function addDevicesCommand(program: Command): void {
   program
     .command("devices")
+    .summary("list the GPUs that --device can name")
     .description("list the adapters that --device can name, their limits and features")
     .option("--json", "print everything as JSON")
     .action((options: { json?: boolean }) =>
-      runCommand(async () => {
+      runCommand({ terminal: createTerminal() }, async () => {
         const adapters = await listAdapters();
         if (adapters.length === 0) {
           throw new DeviceError(

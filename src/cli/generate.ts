@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import { loadConfig } from "../config/load.ts";
 import { PROMPT_TEMPLATES, type PromptTemplate } from "../config/names.ts";
 import { loadTokenizer } from "../data/tokenizer.ts";
-import { ExpectedError, InputError } from "../errors.ts";
+import { InputError } from "../errors.ts";
 import { type AnswerRequest, type AnswerSummary, streamAnswer } from "../generate/answer.ts";
 import { encodeQuestion, positionsFor } from "../generate/question.ts";
 import type { SamplingSettings } from "../generate/sampler.ts";
@@ -13,10 +13,10 @@ import { openDevice } from "../platform/dawn.ts";
 import { loadBaseWeights } from "../platform/load-base.ts";
 import { createTerminal, type Terminal } from "../terminal.ts";
 import { printable, printableLines } from "../text.ts";
+import { formatShare } from "../train/progress.ts";
 import { readEosTokenIds } from "../weights/generation-config.ts";
 import { openModelFolder } from "../weights/model-folder.ts";
 import { readPeftAdapter } from "../weights/peft-adapter.ts";
-import { fileError } from "../weights/regular-file.ts";
 import { namingOption, parseNumber, parseWholeNumber } from "./option-values.ts";
 import { type PromptText, readPrompt } from "./prompt-source.ts";
 import { runCommand } from "./run-command.ts";
@@ -40,6 +40,7 @@ interface GenerateOptions {
 export function addGenerateCommand(program: Command): void {
   program
     .command("generate")
+    .summary("answer a prompt with a model, or with its adapter")
     .description("answer a prompt with a model, or with a model and its adapter")
     .option("--model <folder or id>", "model folder, or Hub id as owner/name or owner/name@revision")
     .option("--adapter <folder>", "PEFT adapter to use on it, such as OUTPUT_DIR/adapter; without, the base answers")
@@ -53,20 +54,10 @@ export function addGenerateCommand(program: Command): void {
     .option("--top-k <count>", "draw from this many of the likeliest tokens; 0: from all", "0")
     .option("--seed <number>", "the same seed gives the same answer on the same device", "0")
     .option("--device <name>", "auto, software, or a part of an adapter's name (dpo-train devices)", "auto")
-    .action((options: GenerateOptions) => runCommand(() => generate(options)));
-}
-
-async function generate(options: GenerateOptions): Promise<void> {
-  const question = await readQuestion(options);
-  const stopping = new AbortController();
-  const interrupt = () => stopping.abort(new ExpectedError("interrupted", 130));
-  // Only the first: a second Ctrl-C ends the process at once.
-  process.once("SIGINT", interrupt);
-  try {
-    await answer(question, createTerminal(process.stderr), stopping.signal);
-  } finally {
-    process.removeListener("SIGINT", interrupt);
-  }
+    .action((options: GenerateOptions) => {
+      const terminal = createTerminal(process.stderr);
+      return runCommand({ terminal }, async (signal) => answer(await readQuestion(options, signal), terminal, signal));
+    });
 }
 
 /** What the options ask for. */
@@ -81,7 +72,7 @@ interface Question {
   readonly device: string;
 }
 
-async function readQuestion(options: GenerateOptions): Promise<Question> {
+async function readQuestion(options: GenerateOptions, signal: AbortSignal): Promise<Question> {
   const config = options.config === undefined ? null : loadConfig(options.config).config;
   const model = options.model ?? config?.model;
   if (model === undefined) {
@@ -105,7 +96,7 @@ async function readQuestion(options: GenerateOptions): Promise<Question> {
     },
     maxNewTokens: parseWholeNumber("--max-new-tokens", options.maxNewTokens, { least: 1 }),
     device: options.device,
-    prompt: await readPrompt(options),
+    prompt: await readPrompt(options, signal),
   };
 }
 
@@ -122,7 +113,7 @@ async function answer(question: Question, terminal: Terminal, signal: AbortSigna
     signal,
     onNotice: terminal.line,
     onProgress: ({ doneBytes, totalBytes }) =>
-      terminal.status(`downloading ${name}: ${percent(doneBytes, totalBytes)}`),
+      terminal.status(`fetching ${name}: ${formatShare(doneBytes, totalBytes)}`),
   });
   const modelFolder = await openModelFolder(folder);
   try {
@@ -138,7 +129,7 @@ async function answer(question: Question, terminal: Terminal, signal: AbortSigna
       if (notice !== null) terminal.line(`dpo-train: ${notice}`);
       const { weights } = await loadBaseWeights(gpu, modelFolder, (doneBytes, totalBytes) => {
         signal.throwIfAborted();
-        terminal.status(`loading ${name}: ${percent(doneBytes, totalBytes)}`);
+        terminal.status(`loading ${name}: ${formatShare(doneBytes, totalBytes)}`);
       });
       const generator = new Generator({
         gpu,
@@ -163,12 +154,9 @@ async function answer(question: Question, terminal: Terminal, signal: AbortSigna
 /** Streams the answer to standard output. */
 async function print(request: Omit<AnswerRequest, "signal">, terminal: Terminal, signal: AbortSignal): Promise<void> {
   const output = process.stdout;
-  const failing = new AbortController();
-  // A reader that leaves, such as head, has read enough: that is no error.
-  output.on("error", (error: NodeJS.ErrnoException) => {
-    failing.abort(error.code === "EPIPE" ? null : fileError("standard output", "write", error));
-  });
-  const stream = streamAnswer({ ...request, signal: AbortSignal.any([signal, failing.signal]) });
+  const unreadable = new AbortController();
+  output.once("error", () => unreadable.abort());
+  const stream = streamAnswer({ ...request, signal: AbortSignal.any([signal, unreadable.signal]) });
   let isLineOpen = false;
   let next = await stream.next();
   for (; !next.done; next = await stream.next()) {
@@ -178,7 +166,6 @@ async function print(request: Omit<AnswerRequest, "signal">, terminal: Terminal,
   if (isLineOpen && output.isTTY) output.write("\n");
   terminal.line(describe(next.value));
   signal.throwIfAborted();
-  if (failing.signal.reason instanceof ExpectedError) throw failing.signal.reason;
 }
 
 const ENDS: Record<AnswerSummary["end"], string> = {
@@ -195,10 +182,6 @@ function describe({ promptTokens, promptMs, newTokens, tokensPerSecond, end }: A
 
 function tokens(count: number): string {
   return count === 1 ? "1 token" : `${count} tokens`;
-}
-
-function percent(done: number, total: number): string {
-  return `${Math.floor((100 * done) / Math.max(1, total))}%`;
 }
 
 function mebibytes(sizeBytes: number): string {

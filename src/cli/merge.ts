@@ -1,14 +1,15 @@
 import { type Command, Option } from "commander";
 import { EXPORT_DTYPES, type ExportDtype } from "../config/names.ts";
 import { SIZE, sizeBytes } from "../config/sizes.ts";
-import { ExpectedError, InputError } from "../errors.ts";
+import { InputError } from "../errors.ts";
 import { formatFidelity } from "../export/fidelity.ts";
 import { type MergeReport, mergeModel } from "../export/merge.ts";
 import { requireFreshTarget } from "../export/staged-folder.ts";
 import { resolveModel } from "../hub/resolve.ts";
 import { openDevice } from "../platform/dawn.ts";
-import { createTerminal } from "../terminal.ts";
+import { createTerminal, type Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
+import { formatShare } from "../train/progress.ts";
 import { openModelFolder } from "../weights/model-folder.ts";
 import { readPeftAdapter } from "../weights/peft-adapter.ts";
 import { namingOption } from "./option-values.ts";
@@ -28,6 +29,7 @@ interface MergeCommandOptions {
 export function addMergeCommand(program: Command): void {
   program
     .command("merge")
+    .summary("fold an adapter into its base model")
     .description("fold a LoRA adapter into its base model, and report how much of it the rounding kept")
     .requiredOption("--model <folder or id>", "the base: a model folder or a Hugging Face Hub id")
     .requiredOption("--adapter <folder>", "a PEFT LoRA adapter")
@@ -36,18 +38,23 @@ export function addMergeCommand(program: Command): void {
     .option("--max-shard-size <size>", "largest size of one weight file, such as 5GB or 500MiB", "5GB")
     .option("--device <name>", "auto, software, or part of an adapter's name", "auto")
     .option("--json", "print the report as JSON")
-    .action((options: MergeCommandOptions) => runCommand(() => interruptible((signal) => merge(options, signal))));
+    .action((options: MergeCommandOptions) => {
+      const terminal = createTerminal(process.stderr);
+      return runCommand({ terminal, whenInterrupted: "interrupted; nothing was written" }, (signal) =>
+        merge(options, terminal, signal),
+      );
+    });
 }
 
 /** Whatever can be refused is refused before the model is fetched, and nothing is written before the device is open. */
-async function merge(options: MergeCommandOptions, signal: AbortSignal): Promise<void> {
+async function merge(options: MergeCommandOptions, terminal: Terminal, signal: AbortSignal): Promise<void> {
   const maxShardBytes = parseSize(options.maxShardSize);
   await requireFreshTarget(options.output);
-  const terminal = createTerminal(process.stderr);
   const model = await resolveModel(options.model, {
     place: "--model",
     onNotice: terminal.line,
-    onProgress: ({ doneBytes, totalBytes }) => terminal.status(`fetching the model: ${share(doneBytes, totalBytes)}`),
+    onProgress: ({ doneBytes, totalBytes }) =>
+      terminal.status(`fetching the model: ${formatShare(doneBytes, totalBytes)}`),
     signal,
   });
   const base = await openModelFolder(model.folder);
@@ -64,7 +71,7 @@ async function merge(options: MergeCommandOptions, signal: AbortSignal): Promise
         outputFolder: options.output,
         dtype: options.dtype,
         maxShardBytes,
-        onProgress: (doneBytes, totalBytes) => terminal.status(`merging: ${share(doneBytes, totalBytes)}`),
+        onProgress: (doneBytes, totalBytes) => terminal.status(`merging: ${formatShare(doneBytes, totalBytes)}`),
         signal,
       });
       terminal.line(summary(options.output, report, performance.now() - startMs));
@@ -84,27 +91,8 @@ function parseSize(text: string): number {
   throw new InputError(`--max-shard-size must be a size such as 5GB or 500MiB, found "${printable(text)}"`);
 }
 
-function share(doneBytes: number, totalBytes: number): string {
-  return `${Math.floor((100 * doneBytes) / totalBytes)}% of ${(totalBytes / 1e9).toFixed(2)} GB`;
-}
-
 function summary(output: string, { files, fidelity }: MergeReport, elapsedMs: number): string {
   const megabytes = files.reduce((sum, file) => sum + file.size_bytes, 0) / 1e6;
   const count = files.length === 1 ? "1 weight file" : `${files.length} weight files`;
   return `wrote ${printable(output, 1000)}: ${count}, ${megabytes.toFixed(1)} MB in ${fidelity.dtype}, in ${(elapsedMs / 1000).toFixed(1)} s`;
-}
-
-/** Runs a command that Ctrl-C or a SIGTERM stops at the next occasion, with the exit code that a shell gives them. */
-async function interruptible(command: (signal: AbortSignal) => Promise<void>): Promise<void> {
-  const controller = new AbortController();
-  const stop = (exitCode: number) => () => {
-    controller.abort(new ExpectedError("interrupted; nothing was written", exitCode));
-  };
-  const [onInterrupt, onTerminate] = [stop(130), stop(143)];
-  process.once("SIGINT", onInterrupt).once("SIGTERM", onTerminate);
-  try {
-    await command(controller.signal);
-  } finally {
-    process.off("SIGINT", onInterrupt).off("SIGTERM", onTerminate);
-  }
 }

@@ -1,3 +1,4 @@
+import type { Readable } from "node:stream";
 import { InputError } from "../errors.ts";
 import { readTextFile } from "../weights/regular-file.ts";
 import { decodeUtf8 } from "../weights/strict-json.ts";
@@ -14,11 +15,14 @@ export interface PromptText {
 
 /**
  * The prompt: `--prompt`, else the text of `--prompt-file`, else of standard input, the last two without the line end with
- * which files end. @throws InputError when there is none, more than one, or no UTF-8 text
+ * which files end.
+ *
+ * @throws InputError when there is none, more than one, or no UTF-8 text; the signal's reason when it is aborted
  */
 export async function readPrompt(
   options: { prompt?: string | undefined; promptFile?: string | undefined },
-  stdin: NodeJS.ReadStream = process.stdin,
+  signal: AbortSignal,
+  stdin: Readable & { readonly isTTY?: boolean } = process.stdin,
 ): Promise<PromptText> {
   const { prompt, promptFile } = options;
   if (prompt !== undefined && promptFile !== undefined) {
@@ -35,7 +39,13 @@ export async function readPrompt(
     );
   }
   const place = "standard input";
-  return { text: fileText(await readAll(stdin, place), place), place };
+  const stop = () => void stdin.destroy(signal.reason);
+  signal.addEventListener("abort", stop);
+  try {
+    return { text: fileText(await readAll(stdin, place), place), place };
+  } finally {
+    signal.removeEventListener("abort", stop);
+  }
 }
 
 function fileText(text: string, place: string): string {
@@ -44,7 +54,7 @@ function fileText(text: string, place: string): string {
   return withoutLineEnd;
 }
 
-async function readAll(stream: NodeJS.ReadStream, place: string): Promise<string> {
+async function readAll(stream: Readable, place: string): Promise<string> {
   const chunks: Buffer[] = [];
   let sizeBytes = 0;
   for await (const chunk of stream as AsyncIterable<Buffer>) {

@@ -1,16 +1,17 @@
 import { type Command, Option } from "commander";
 import { loadConfig } from "../config/load.ts";
 import { InputError } from "../errors.ts";
-import { createTerminal } from "../terminal.ts";
+import { createTerminal, type Terminal } from "../terminal.ts";
+import { printable } from "../text.ts";
 import { run } from "../train/run.ts";
 import { runCommand } from "./run-command.ts";
 
 interface TrainOptions {
   readonly config?: string;
-  readonly set: readonly string[];
+  readonly set?: readonly string[];
   readonly resume?: string | true;
   readonly device: string;
-  readonly precision: "auto" | "f32" | "f16";
+  readonly precision: string;
   readonly safe?: boolean;
   readonly dryRun?: boolean;
 }
@@ -18,27 +19,29 @@ interface TrainOptions {
 /** `dpo-train --config FILE`: trains. */
 export function addTrainCommand(program: Command): void {
   program
-    .option("--config <file>", "the config to train with, such as configs/twin.yaml")
-    .option("--set <key=value>", "a setting in place of the config's; may be repeated", collect, [])
-    .option("--resume [checkpoint]", "continue a run from its newest checkpoint, or from the one given")
-    .option("--device <name>", "auto, software, or part of an adapter's name (dpo-train devices)", "auto")
-    .addOption(
-      new Option("--precision <path>", "numeric path of the matmuls").choices(["auto", "f32", "f16"]).default("auto"),
-    )
-    .option("--safe", "keep all checks of the GPU layer on: slower, and says more when something is wrong")
-    .option("--dry-run", "check config, model files and data, show what would be trained, and stop")
-    .action((options: TrainOptions) => runCommand(() => train(options)));
+    .option("--config <file>", "train with this config, such as configs/twin.yaml")
+    .option("--set <key=value>", "a setting in place of the config's; may be repeated", collect)
+    .option("--device <name>", "auto, software or part of a GPU's name", "auto")
+    .option("--precision <path>", "numeric path: auto or f32", "auto")
+    .option("--safe", "keep all checks of the GPU layer on: slower")
+    .option("--dry-run", "check config, model and data, show the plan, and stop")
+    .addOption(new Option("--resume [checkpoint]").hideHelp())
+    // What stands where a command would: without this it is counted, not named.
+    .allowExcessArguments()
+    .action((options: TrainOptions, { args }: Command) => {
+      const terminal = createTerminal();
+      return runCommand({ terminal, whenInterrupted: "interrupted; nothing was written" }, (signal) => {
+        if (args[0] !== undefined) throw unknownCommand(args[0], program);
+        return train(options, terminal, signal);
+      });
+    });
 }
 
-async function train({
-  config: file,
-  set,
-  resume,
-  device,
-  precision,
-  safe = false,
-  dryRun = false,
-}: TrainOptions): Promise<void> {
+async function train(
+  { config: file, set = [], resume, device, precision, safe = false, dryRun = false }: TrainOptions,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<void> {
   if (file === undefined) throw new InputError("a config is needed: dpo-train --config FILE (dpo-train --help)");
   if (resume !== undefined) {
     throw new InputError("--resume is not supported by this version, which writes no checkpoints; leave it out");
@@ -46,10 +49,20 @@ async function train({
   if (precision === "f16") {
     throw new InputError("--precision f16 is not supported by this version; use auto or f32");
   }
+  if (precision !== "auto" && precision !== "f32") {
+    throw new InputError(`--precision must be auto or f32, got "${printable(precision)}"`);
+  }
   const { config } = loadConfig(file, set);
-  await run({ config, device, profile: safe ? "safe" : "fast", dryRun }, createTerminal());
+  await run({ config, device, profile: safe ? "safe" : "fast", dryRun }, terminal, signal);
 }
 
-function collect(value: string, previous: readonly string[]): string[] {
+function unknownCommand(name: string, program: Command): InputError {
+  const commands = program.commands.map((command) => command.name()).join(", ");
+  return new InputError(
+    `unknown command "${printable(name)}": the commands are ${commands}; to train use dpo-train --config FILE`,
+  );
+}
+
+function collect(value: string, previous: readonly string[] = []): string[] {
   return [...previous, value];
 }

@@ -1,5 +1,5 @@
 import { type SettingKey, settingOf } from "./keys.ts";
-import type { LossType } from "./names.ts";
+import { LABEL_SMOOTHING_LOSS_TYPES, type LossType } from "./losses.ts";
 import type { Config } from "./schema.ts";
 import { list } from "./words.ts";
 
@@ -17,9 +17,6 @@ export interface Effect {
   /** Completes "it needs …". */
   readonly needs: string;
 }
-
-/** The losses with a term for a pair that is labelled the wrong way round. */
-export const LABEL_SMOOTHING_LOSSES: readonly LossType[] = ["sigmoid", "robust", "exo_pair", "aot", "aot_unpaired"];
 
 const usesLoss = (config: Config, losses: readonly LossType[]) =>
   config.loss_type.some((loss) => losses.includes(loss));
@@ -40,8 +37,8 @@ export const EFFECTS: readonly Effect[] = [
     key: "label_smoothing",
     neutral: 0,
     dependsOn: ["loss_type"],
-    isUsed: (config) => usesLoss(config, LABEL_SMOOTHING_LOSSES),
-    needs: `loss_type ${list(LABEL_SMOOTHING_LOSSES, "or")}`,
+    isUsed: (config) => usesLoss(config, LABEL_SMOOTHING_LOSS_TYPES),
+    needs: `loss_type ${list(LABEL_SMOOTHING_LOSS_TYPES, "or")}`,
   },
   {
     key: "discopop_tau",

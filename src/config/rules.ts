@@ -1,6 +1,6 @@
 import { EFFECTS, type Effect, noEffectMessage } from "./effects.ts";
 import { type SettingKey, settingOf } from "./keys.ts";
-import type { LossType } from "./names.ts";
+import { F_DIVERGENCE_LOSS_TYPES, LABEL_SMOOTHING_REQUIRED_LOSS_TYPES } from "./losses.ts";
 import type { Config } from "./schema.ts";
 import { list } from "./words.ts";
 
@@ -24,25 +24,13 @@ export const ALTERNATIVES: readonly (readonly [SettingKey, SettingKey])[] = [
   ["num_train_epochs", "max_steps"],
 ];
 
-/** The losses for which TRL allows an f-divergence: those of the difference between chosen and rejected reward. */
-export const F_DIVERGENCE_LOSSES: readonly LossType[] = [
-  "sigmoid",
-  "sigmoid_norm",
-  "hinge",
-  "ipo",
-  "exo_pair",
-  "robust",
-  "discopop",
-  "sft",
-];
-
 export const RULES: readonly Rule[] = [
   ...EFFECTS.map(hasEffect),
   ...ALTERNATIVES.map(onlyOneOf),
   namedOnce("loss_type", "to weigh a loss set loss_weights"),
   namedOnce("lora.target_modules", "name it once"),
   { reads: ["loss_weights", "loss_type"], check: oneWeightPerLoss },
-  { reads: ["label_smoothing", "loss_type"], check: exoPairNeedsSmoothing },
+  { reads: ["label_smoothing", "loss_type"], check: lossesThatNeedSmoothing },
   { reads: ["f_divergence_type", "loss_type"], check: fDivergenceLosses },
   { reads: ["eval_strategy", "eval_steps", "eval_dataset", "test_size"], check: stepsNeedEvalSteps },
 ];
@@ -87,18 +75,19 @@ function oneWeightPerLoss({ loss_weights: weights, loss_type: losses }: Config):
   return [{ path: "loss_weights", message }];
 }
 
-function exoPairNeedsSmoothing({ loss_type: losses, label_smoothing: epsilon }: Config): Finding[] {
-  if (!losses.includes("exo_pair") || epsilon > 0) return [];
+function lossesThatNeedSmoothing({ loss_type: losses, label_smoothing: epsilon }: Config): Finding[] {
+  const needing = losses.filter((loss) => LABEL_SMOOTHING_REQUIRED_LOSS_TYPES.includes(loss));
+  if (needing.length === 0 || epsilon > 0) return [];
   // The loss has a term in ln ε.
-  const message = "loss_type exo_pair needs label_smoothing above 0; the EXO paper recommends 1e-3";
+  const message = `loss_type ${list(needing, "and")} needs label_smoothing above 0; the EXO paper recommends 1e-3`;
   return [{ path: "loss_type", message }];
 }
 
 function fDivergenceLosses({ loss_type: losses, f_divergence_type: divergence }: Config): Finding[] {
   if (divergence === "reverse_kl") return [];
-  const others = losses.filter((loss) => !F_DIVERGENCE_LOSSES.includes(loss));
+  const others = losses.filter((loss) => !F_DIVERGENCE_LOSS_TYPES.includes(loss));
   if (others.length === 0) return [];
-  const allowed = list(F_DIVERGENCE_LOSSES, "or");
+  const allowed = list(F_DIVERGENCE_LOSS_TYPES, "or");
   const message = `f_divergence_type ${divergence} needs loss_type ${allowed}, got ${list(others, "and")}`;
   return [{ path: "f_divergence_type", message }];
 }

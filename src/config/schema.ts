@@ -1,10 +1,9 @@
 import { z } from "zod";
+import { F_DIVERGENCE_TYPES, LOSS_TYPES } from "./losses.ts";
 import {
   EVAL_STRATEGIES,
   type EvalStrategy,
   EXPORT_DTYPES,
-  F_DIVERGENCE_TYPES,
-  LOSS_TYPES,
   LR_SCHEDULER_TYPES,
   OPTIMIZERS,
   PROMPT_TEMPLATES,
@@ -107,12 +106,12 @@ export const configSchema = z.strictObject({
   ),
   dataset: setting(
     path,
-    "a data file or a Hugging Face Hub id",
+    "a .jsonl or .json file",
     "Preference pairs to train on: rows of prompt, chosen and rejected.",
   ),
   eval_dataset: setting(
     path.optional(),
-    "a data file or a Hugging Face Hub id",
+    "a .jsonl or .json file",
     "Preference pairs to evaluate on. Instead of test_size.",
   ),
   test_size: setting(

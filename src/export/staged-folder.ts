@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, readdir, realpath, rename, rm, rmdir, stat } from "node:fs/promises";
+import { readdir, realpath, rename, rm, rmdir, stat } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
 import { TEMPORARY_SUFFIX } from "../weights/atomic-file.ts";
+import { makeFolder } from "../weights/make-folder.ts";
 import { fileError } from "../weights/regular-file.ts";
 
 /**
@@ -19,11 +20,7 @@ export class StagedFolder {
   static async create(target: string): Promise<StagedFolder> {
     const place = await requireFreshTarget(target);
     const path = join(dirname(place), `.${basename(place)}.${randomBytes(6).toString("hex")}${TEMPORARY_SUFFIX}`);
-    try {
-      await mkdir(path, { recursive: true });
-    } catch (cause) {
-      throw fileError(target, "create", cause);
-    }
+    await makeFolder(path);
     return new StagedFolder(path, place);
   }
 

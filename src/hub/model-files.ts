@@ -2,6 +2,7 @@
 import { SAFETENSORS_FILE, SAFETENSORS_INDEX_FILE } from "@huggingface/hub";
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
+import { parseModelIndex } from "../weights/model-index.ts";
 
 /** Without these no model can be trained, whatever its weights. */
 export const REQUIRED_FILES: readonly string[] = ["config.json", "tokenizer.json", "tokenizer_config.json"];
@@ -41,26 +42,12 @@ export function isWeightFile(path: string): boolean {
  * @throws InputError when it is not such an index, or names a file outside its own folder.
  */
 export function shardNames(indexText: string, place: string): string[] {
-  let weightMap: unknown;
-  try {
-    weightMap = (JSON.parse(indexText) as { weight_map?: unknown } | null)?.weight_map;
-  } catch (error) {
-    throw new InputError(`${place} is not JSON: ${printable(String((error as Error).message))}`, { cause: error });
-  }
-  if (typeof weightMap !== "object" || weightMap === null || Array.isArray(weightMap)) {
-    throw new InputError(`${place} must have a "weight_map" from tensor names to shard names`);
-  }
-  const names = new Set<string>();
-  for (const name of Object.values(weightMap)) {
-    if (typeof name !== "string" || !SHARD_NAME.test(name)) {
-      throw new InputError(
-        `${place} must name .safetensors files beside it, found ${printable(String(JSON.stringify(name)))}`,
-      );
-    }
-    names.add(name);
-  }
-  if (names.size === 0) throw new InputError(`${place} names no shard`);
-  return [...names];
+  const names = [...new Set(parseModelIndex(indexText, place).values())];
+  const odd = names.find((name) => !SHARD_NAME.test(name));
+  if (odd === undefined) return names;
+  throw new InputError(
+    `${place}: shards must have names of letters, digits, ".", "_" and "-" alone, found "${printable(odd)}"`,
+  );
 }
 
 /**

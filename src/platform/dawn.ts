@@ -145,7 +145,9 @@ async function findAdapter(choice: DeviceChoice, toggles: readonly string[]): Pr
       "--device software found no Vulkan driver for the CPU: on Linux x64 install the npm package @sparticuz/chromium, which carries SwiftShader",
     );
   }
-  const adapter = await requestAdapter(await systemDawn(toggles, [`adapter=${choice}`]), {});
+  const adapter = systemMayHaveVulkan()
+    ? await requestAdapter(await systemDawn(toggles, [`adapter=${choice}`]), {})
+    : null;
   if (adapter && !isNullBackend(adapter)) return { adapter, notice: null };
   const software = await softwareAdapter(toggles);
   if (software && adapterName(software).toLowerCase().includes(choice.toLowerCase())) {

@@ -15,14 +15,17 @@ export interface EvaluationSettings {
 /**
  * Loss and metrics of the policy on held-out pairs, averaged as TRL's Trainer does: the loss over pairs, every other
  * metric over evaluation batches without weights. `kl` is the mean over completion tokens of both answers.
+ *
+ * @throws the signal's reason when it is aborted
  */
 export async function evaluate(
   model: PairModel,
   pairs: readonly TrainingPair[],
   { objective, perDeviceEvalBatchSize, evalKl }: EvaluationSettings,
+  signal?: AbortSignal,
 ): Promise<Metrics> {
-  const scores = await scoreAll(model, pairs, "policy");
-  const divergences = evalKl ? await divergenceOfAll(model, pairs) : null;
+  const scores = await scoreAll(model, pairs, "policy", () => signal?.throwIfAborted());
+  const divergences = evalKl ? await divergenceOfAll(model, pairs, signal) : null;
   const losses: number[] = [];
   const records: Metrics[] = [];
   for (let first = 0; first < pairs.length; first += perDeviceEvalBatchSize) {
@@ -39,9 +42,14 @@ export async function evaluate(
 }
 
 /** KL(π ‖ π_ref) at every completion token of both answers of each pair. */
-async function divergenceOfAll(model: PairModel, pairs: readonly PairTokens[]): Promise<Float64Array[]> {
+async function divergenceOfAll(
+  model: PairModel,
+  pairs: readonly PairTokens[],
+  signal: AbortSignal | undefined,
+): Promise<Float64Array[]> {
   const found: Float64Array[] = [];
   for (const numbers of planBatches(pairs.map(packedTokens), model.maxTokens)) {
+    signal?.throwIfAborted();
     const batch = pack(
       numbers.map((pair) => pairs[pair]!),
       numbers,

@@ -23,6 +23,7 @@ export async function exportResults(
   gpu: Gpu,
   buffers: LoraBuffers,
   terminal: Terminal,
+  signal: AbortSignal,
 ): Promise<ExportedResults> {
   const adapter = await readLoraAdapter(gpu, buffers);
   const adapterFolder = join(config.output_dir, "adapter");
@@ -40,6 +41,7 @@ export async function exportResults(
     dtype: config.export.dtype,
     maxShardBytes: sizeBytes(config.export.max_shard_size),
     onProgress: (doneBytes, totalBytes) => terminal.status(`merging: ${formatShare(doneBytes, totalBytes)}`),
+    signal,
   });
   terminal.line(`wrote ${printable(outputFolder, 1000)}`);
   for (const line of formatFidelity(merge.fidelity)) terminal.line(line);

@@ -37,69 +37,78 @@ export interface LoopOptions {
   readonly startsAtReference: boolean;
   readonly onStep: (report: StepReport) => void;
   readonly onRecord: (record: LogRecord) => Promise<void> | void;
+  /** Ends the run when it is aborted: after the step at hand, or in the middle of an evaluation. */
+  readonly signal?: AbortSignal;
 }
 
 /**
  * Trains. A step's record waits for its gradient norm while the GPU works on the next step; that norm is looked at before
  * the next update, so nothing is built on an update that was not applied.
  *
- * @throws NonFiniteError before an update that a non-finite loss or gradient would spoil
+ * @throws NonFiniteError before an update that a non-finite loss or gradient would spoil; the signal's reason once what
+ *   is done has been recorded
  */
 export async function trainLoop(options: LoopOptions): Promise<void> {
-  const { model, optimizer, pairs, evalPairs, objective, events } = options;
+  const { model, optimizer, pairs, evalPairs, objective, events, signal } = options;
   const sinceLog: { metrics: Metrics[]; losses: number[] } = { metrics: [], losses: [] };
   let tokensSoFar = 0;
   let reported = Promise.resolve();
   reported.catch(() => {});
 
-  for (const { step, epoch, microBatches } of optimizerSteps(options.order)) {
-    const results = await inStep(step, () => accumulateGradients(model, pairs, microBatches, objective));
-    if (step === 1 && options.startsAtReference) proveStart(results, objective, namesOf(pairs, microBatches));
-    await reported;
-
-    const learningRate = learningRateAt(step - 1, options.schedule);
-    const update = optimizer.update(step, learningRate);
-    const stepTokens = microBatches.reduce((sum, batch) => sum + tokensOf(pairs, batch), 0);
-    tokensSoFar += stepTokens;
-    const numTokens = tokensSoFar;
-    const loss = mean(results.map((result) => result.loss));
-    const metrics = results.map((result) => ({
-      ...microBatchMetrics(result, objective.beta),
-      kl: k3Divergence(result),
-    }));
-    const { log, evaluate: evaluateNow } = eventsAfter(step, events);
-
-    reported = update.then(async ({ gradNorm, applied }) => {
-      if (!applied)
-        throw new NonFiniteError(`step ${step}: the gradient is not finite (norm ${gradNorm}); nothing was updated`);
-      sinceLog.metrics.push(...metrics);
-      sinceLog.losses.push(loss);
-      const record = (of: { losses: number[]; metrics: Metrics[] }): LogRecord => ({
-        step,
-        epoch,
-        loss: mean(of.losses),
-        grad_norm: gradNorm,
-        learning_rate: learningRate,
-        num_tokens: numTokens,
-        ...averageMetrics(of.metrics),
-      });
-      const pairCount = microBatches.reduce((sum, batch) => sum + batch.length, 0);
-      options.onStep({ step, record: record({ losses: [loss], metrics }), pairs: pairCount, tokens: stepTokens });
-      if (!log) return;
-      await options.onRecord(record(sinceLog));
-      sinceLog.metrics.length = 0;
-      sinceLog.losses.length = 0;
-    });
-    reported.catch(() => {}); // Thrown where it is awaited.
-
-    if (evaluateNow) {
+  try {
+    for (const { step, epoch, microBatches } of optimizerSteps(options.order)) {
+      if (signal?.aborted) break;
+      const results = await inStep(step, () => accumulateGradients(model, pairs, microBatches, objective));
+      if (step === 1 && options.startsAtReference) proveStart(results, objective, namesOf(pairs, microBatches));
       await reported;
-      const found = await evaluate(model, evalPairs, { objective, ...options.evaluation });
-      const prefixed = Object.entries(found).map(([name, value]) => [`eval_${name}`, value]);
-      await options.onRecord({ step, epoch, ...Object.fromEntries(prefixed), eval_num_tokens: numTokens });
+
+      const learningRate = learningRateAt(step - 1, options.schedule);
+      const update = optimizer.update(step, learningRate);
+      const stepTokens = microBatches.reduce((sum, batch) => sum + tokensOf(pairs, batch), 0);
+      tokensSoFar += stepTokens;
+      const numTokens = tokensSoFar;
+      const loss = mean(results.map((result) => result.loss));
+      const metrics = results.map((result) => ({
+        ...microBatchMetrics(result, objective.beta),
+        kl: k3Divergence(result),
+      }));
+      const { log, evaluate: evaluateNow } = eventsAfter(step, events);
+
+      reported = update.then(async ({ gradNorm, applied }) => {
+        if (!applied)
+          throw new NonFiniteError(`step ${step}: the gradient is not finite (norm ${gradNorm}); nothing was updated`);
+        sinceLog.metrics.push(...metrics);
+        sinceLog.losses.push(loss);
+        const record = (of: { losses: number[]; metrics: Metrics[] }): LogRecord => ({
+          step,
+          epoch,
+          loss: mean(of.losses),
+          grad_norm: gradNorm,
+          learning_rate: learningRate,
+          num_tokens: numTokens,
+          ...averageMetrics(of.metrics),
+        });
+        const pairCount = microBatches.reduce((sum, batch) => sum + batch.length, 0);
+        options.onStep({ step, record: record({ losses: [loss], metrics }), pairs: pairCount, tokens: stepTokens });
+        if (!log) return;
+        await options.onRecord(record(sinceLog));
+        sinceLog.metrics.length = 0;
+        sinceLog.losses.length = 0;
+      });
+      reported.catch(() => {}); // Thrown where it is awaited.
+
+      if (evaluateNow) {
+        await reported;
+        const found = await evaluate(model, evalPairs, { objective, ...options.evaluation }, signal);
+        const prefixed = Object.entries(found).map(([name, value]) => [`eval_${name}`, value]);
+        await options.onRecord({ step, epoch, ...Object.fromEntries(prefixed), eval_num_tokens: numTokens });
+      }
     }
+  } finally {
+    await reported.catch(() => {}); // What is done is recorded, also where the next step fails.
   }
   await reported;
+  signal?.throwIfAborted();
 }
 
 /** The number of optimizer steps that `trainLoop` takes. */

@@ -1,6 +1,6 @@
 import { ldWeights } from "./loss/ld-weights.ts";
-import { couplesPairs } from "./loss/names.ts";
 import { type LossSettings, preferenceLoss } from "./loss/preference-loss.ts";
+import { couplesPairs } from "./loss/table.ts";
 import type { PreferenceBatch } from "./loss/types.ts";
 import type { PairScore } from "./scores.ts";
 

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
+import { createReadStream, existsSync } from "node:fs";
 import { pipeline } from "node:stream/promises";
 import type { Config } from "../config/schema.ts";
 import { type Preflight, preflight } from "../data/preflight.ts";
@@ -11,6 +11,18 @@ import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 
+/** `owner/name` of a data set on the Hugging Face Hub. */
+const HUB_ID = /^[\w.-]+\/[\w.-]+$/;
+
+/** The rows that a config names, as text. */
+export interface DataRows {
+  readonly train: readonly PreferenceRow[];
+  /** Empty where nothing is evaluated. */
+  readonly evaluation: readonly PreferenceRow[];
+  /** SHA-256 of each data file by its path. */
+  readonly sha256: Readonly<Record<string, string>>;
+}
+
 export interface PreparedData {
   readonly train: readonly TokenizedPair[];
   readonly trainPreflight: Preflight;
@@ -21,34 +33,54 @@ export interface PreparedData {
   readonly sha256: Readonly<Record<string, string>>;
 }
 
-/** Reads, splits and tokenizes the data that a config names. @throws InputError naming file and line */
-export async function prepareData(config: Config, tokenizer: PairTokenizer, model: LlamaConfig): Promise<PreparedData> {
+/** Reads and splits the data that a config names, which needs no model. @throws InputError naming file and line */
+export async function readData(config: Config): Promise<DataRows> {
   const { dataset, eval_dataset: evalDataset, test_size: testSize, max_train_samples: maxTrain } = config;
-  let trainRows: PreferenceRow[];
-  let evaluationRows: PreferenceRow[] = [];
-  if (testSize !== undefined) {
-    const rows = await readPreferenceRows(dataset);
-    const split = trainTestSplit(rows.length, testSize, config.seed);
-    const select = (numbers: ArrayLike<number>) => Array.from(numbers, (number) => rows[number]!);
-    trainRows = select(split.train).slice(0, maxTrain);
-    evaluationRows = select(split.test);
-  } else {
-    trainRows = await readPreferenceRows(dataset, maxTrain);
-    if (evalDataset !== undefined) evaluationRows = await readPreferenceRows(evalDataset);
-  }
-  const tokenize = (rows: PreferenceRow[]) =>
+  requireFile("dataset", dataset);
+  if (evalDataset !== undefined) requireFile("eval_dataset", evalDataset);
+  const rows = await readPreferenceRows(dataset, testSize === undefined ? maxTrain : undefined);
+  const evaluation = evalDataset === undefined ? [] : await readPreferenceRows(evalDataset);
+  const files = evalDataset === undefined ? [dataset] : [dataset, evalDataset];
+  const sha256 = Object.fromEntries(await Promise.all(files.map(async (file) => [file, await sha256Of(file)])));
+  if (testSize === undefined) return { train: rows, evaluation, sha256 };
+  const split = trainTestSplit(rows.length, testSize, config.seed);
+  const select = (numbers: ArrayLike<number>) => Array.from(numbers, (number) => rows[number]!);
+  return { train: select(split.train).slice(0, maxTrain), evaluation: select(split.test), sha256 };
+}
+
+/** Tokenizes rows for a model. @throws InputError naming file and line */
+export function tokenizeData(
+  { train: trainRows, evaluation: evaluationRows, sha256 }: DataRows,
+  config: Config,
+  tokenizer: PairTokenizer,
+  model: LlamaConfig,
+): PreparedData {
+  const tokenize = (rows: readonly PreferenceRow[]) =>
     tokenizeRows(rows, tokenizer, { promptTemplate: config.prompt_template, maxLength: config.max_length });
   const train = tokenize(trainRows);
   const evaluation = evaluationRows.length > 0 ? tokenize(evaluationRows) : null;
   for (const rows of [train, evaluation]) if (rows) requireKnownTokens(rows, model);
-  const files = [dataset, ...(evalDataset === undefined ? [] : [evalDataset])];
   return {
     train: train.pairs,
     trainPreflight: preflight(train, tokenizer, config.max_length),
     evaluation: evaluation?.pairs ?? [],
     evaluationPreflight: evaluation && preflight(evaluation, tokenizer, config.max_length),
-    sha256: Object.fromEntries(await Promise.all(files.map(async (file) => [file, await sha256Of(file)]))),
+    sha256,
   };
+}
+
+function requireFile(key: "dataset" | "eval_dataset", file: string): void {
+  if (existsSync(file)) return;
+  const found = `${key} "${printable(file)}" does not exist`;
+  if (!HUB_ID.test(file) || /\.jsonl?$/i.test(file)) {
+    const from = printable(process.cwd(), 1000);
+    throw new InputError(`${found}: give a .jsonl or .json file (a relative path starts at ${from})`);
+  }
+  const name = `${file.slice(file.indexOf("/") + 1)}.jsonl`;
+  throw new InputError(
+    `${found}, and this version does not read data sets from the Hugging Face Hub: download it as a file, in Python with ` +
+      `datasets.load_dataset("${file}", split="train").to_json("${name}"), and give its path with --set ${key}=${name}`,
+  );
 }
 
 /** A tokenizer that belongs to another model may have ids that this one has no embedding for. */

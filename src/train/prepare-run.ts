@@ -6,7 +6,7 @@ import type { ResolvedModel } from "../hub/resolve.ts";
 import type { Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
 import type { ModelFolder } from "../weights/model-folder.ts";
-import { type PreparedData, prepareData } from "./prepare-data.ts";
+import { type DataRows, type PreparedData, tokenizeData } from "./prepare-data.ts";
 import { prepareQuestion, type SampleQuestion } from "./sample.ts";
 import type { LrSchedule } from "./schedule.ts";
 import { lrScheduleOf, orderOf } from "./settings.ts";
@@ -28,9 +28,14 @@ export interface PreparedRun {
 }
 
 /** @throws InputError for whatever in config, data or model files keeps the run from starting */
-export async function prepareRun(config: Config, model: ResolvedModel, folder: ModelFolder): Promise<PreparedRun> {
+export async function prepareRun(
+  config: Config,
+  rows: DataRows,
+  model: ResolvedModel,
+  folder: ModelFolder,
+): Promise<PreparedRun> {
   const tokenizer = await loadTokenizer(model.folder);
-  const data = await prepareData(config, tokenizer, folder.config);
+  const data = tokenizeData(rows, config, tokenizer, folder.config);
   const order = orderOf(config, data.train.length);
   const length = scheduleLength(order);
   return {

@@ -10,7 +10,7 @@ export interface Pace {
   readonly tokens: number;
 }
 
-/** `step 3/24  loss 0.6863  margin 0.0141  accuracy 0.63  lr 3.3e-4  4.1 pairs/s  480 tokens/s  0:52 left` */
+/** `step 3/9  loss 0.6863  margin 0.0141  accuracy 0.63  kl 0.0012  grad 0.48  lr 3.3e-4  4.10 pairs/s  480 tokens/s  0:52 left` */
 export function formatStep({ step, record }: StepReport, { totalSteps, elapsedMs, pairs, tokens }: Pace): string {
   const perSecond = 1000 / Math.max(1, elapsedMs);
   const leftMs = (elapsedMs / step) * (totalSteps - step);
@@ -48,9 +48,10 @@ export function formatDuration(durationMs: number): string {
   return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
 
-/** `45% of 16.06 GB` */
+/** `45% of 16.06 GB`, `45% of 0.3 MB` */
 export function formatShare(doneBytes: number, totalBytes: number): string {
-  return `${Math.floor((100 * doneBytes) / Math.max(1, totalBytes))}% of ${(totalBytes / 1e9).toFixed(2)} GB`;
+  const total = totalBytes < 1e9 ? `${(totalBytes / 1e6).toFixed(1)} MB` : `${(totalBytes / 1e9).toFixed(2)} GB`;
+  return `${Math.floor((100 * doneBytes) / Math.max(1, totalBytes))}% of ${total}`;
 }
 
 function number(value: number | undefined, digits = 4): string {

@@ -28,7 +28,7 @@ export function proveStart(
     }
     const own = scores.map(({ chosen, rejected }) => ({ chosen: chosen.tokenLogps, rejected: rejected.tokenLogps }));
     const expected = evaluateObjective(scores, own, objective).loss;
-    if (Math.abs(loss - expected) > TOLERANCE) {
+    if (!(Math.abs(loss - expected) <= TOLERANCE)) {
       throw new ExpectedError(
         `step-0 proof failed: before any update the loss must be ${expected} within ${TOLERANCE}, found ${loss}; ` +
           "the reference's log-probabilities do not belong to this model: run with --set reference_cache=false",

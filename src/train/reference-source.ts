@@ -25,13 +25,16 @@ const CHECK_TOLERANCE = 1e-3;
 /**
  * The reference's log-probabilities of a run's pairs: from the disk where an earlier run on the same model, tokens and
  * device has left them and a few computed anew agree, else computed and kept.
+ *
+ * @throws NonFiniteError where the base gives none, the signal's reason when it is aborted
  */
 export async function obtainReference(
-  { config, folder, data }: PreparedRun,
-  base: LoadedBase,
-  { adapter }: OpenedDevice,
+  { config, folder, data }: Pick<PreparedRun, "config" | "folder" | "data">,
+  base: Pick<LoadedBase, "sha256">,
+  { adapter }: Pick<OpenedDevice, "adapter">,
   model: PairModel,
   terminal: Terminal,
+  signal?: AbortSignal,
 ): Promise<RunReference> {
   const pairs: TokenizedPair[] = [...data.train, ...data.evaluation];
   const divide = (logps: readonly ReferenceLogps[], from: RunReference["from"]): RunReference => ({
@@ -41,6 +44,7 @@ export async function obtainReference(
   });
   const compute = (): Promise<ReferenceLogps[]> =>
     computeReference(model, pairs, (done) => {
+      signal?.throwIfAborted();
       terminal.status(`reference log-probabilities: ${done} of ${pairs.length} pairs`);
     });
   if (!config.reference_cache) return divide(await compute(), "computed");
@@ -52,7 +56,7 @@ export async function obtainReference(
     adapter: adapter.name,
     pairs,
   });
-  const kept = await readReferenceCache(file, pairs);
+  const kept = await readKept(file, pairs, terminal);
   if (kept && (await agrees(model, pairs, kept))) {
     terminal.line(`reference log-probabilities of ${pairs.length} pairs: from an earlier run`);
     return divide(kept, "cache");
@@ -68,6 +72,22 @@ export async function obtainReference(
     terminal.line(`note: the reference's log-probabilities could not be kept: ${error.message}`);
   }
   return divide(logps, "computed");
+}
+
+async function readKept(
+  file: string,
+  pairs: readonly TokenizedPair[],
+  terminal: Terminal,
+): Promise<ReferenceLogps[] | null> {
+  try {
+    return await readReferenceCache(file, pairs);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    terminal.line(
+      `note: the reference's log-probabilities of an earlier run are damaged, computing them anew: ${error.message}`,
+    );
+    return null;
+  }
 }
 
 async function agrees(

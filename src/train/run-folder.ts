@@ -1,13 +1,17 @@
-import { type FileHandle, mkdir, open, readdir } from "node:fs/promises";
+import { access, constants, type FileHandle, open, readdir } from "node:fs/promises";
 import path from "node:path";
-import { InputError } from "../errors.ts";
+import { ExpectedError, InputError } from "../errors.ts";
 import { printable } from "../text.ts";
 import { writeFileAtomically } from "../weights/atomic-file.ts";
+import { makeFolder } from "../weights/make-folder.ts";
 import { fileError } from "../weights/regular-file.ts";
 import type { LogRecord } from "./loop.ts";
 
+const METRICS_FILE = "metrics.jsonl";
+
 /**
- * Refuses a folder that holds anything: another run's results must not be mixed with this one's, nor lost.
+ * Refuses a folder that holds anything: another run's results must not be mixed with this one's, nor lost. And one that
+ * cannot be written, before hours are spent on what should go there.
  * @throws InputError
  */
 export async function requireFreshFolder(folder: string): Promise<void> {
@@ -16,7 +20,7 @@ export async function requireFreshFolder(folder: string): Promise<void> {
     names = await readdir(folder);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT") return;
+    if (code === "ENOENT") return requireWritable(folder);
     if (code === "ENOTDIR") {
       throw new InputError(
         `output_dir ${printable(folder)} must be a folder, found a file; choose another with --set output_dir=FOLDER`,
@@ -24,11 +28,26 @@ export async function requireFreshFolder(folder: string): Promise<void> {
     }
     throw fileError(folder, "read", error);
   }
-  if (names.length === 0) return;
+  if (names.length === 0) return requireWritable(folder);
   throw new InputError(
     `output_dir ${printable(folder)} must be empty or not exist, found ${printable(names.sort().slice(0, 5).join(", "))}; ` +
       "choose another with --set output_dir=FOLDER, or remove it",
   );
+}
+
+/** Asks the nearest folder on the path that is there. */
+async function requireWritable(folder: string): Promise<void> {
+  for (let existing = path.resolve(folder); ; existing = path.dirname(existing)) {
+    try {
+      return await access(existing, constants.W_OK);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT" && existing !== path.dirname(existing)) continue;
+      throw new InputError(
+        `output_dir ${printable(folder)}: ${fileError(existing, "write", error).message}; choose another with --set output_dir=FOLDER`,
+        { cause: error },
+      );
+    }
+  }
 }
 
 /** Owns the files of a run that grow or are rewritten while it trains. */
@@ -38,13 +57,13 @@ export class RunFolder {
 
   /** Makes the folder with config.yaml in it. @throws InputError where the file system refuses */
   static async create(folder: string, configYaml: string): Promise<RunFolder> {
+    await makeFolder(path.resolve(folder));
+    await writeFileAtomically(path.join(folder, "config.yaml"), configYaml);
+    const metrics = path.join(folder, METRICS_FILE);
     try {
-      await mkdir(folder, { recursive: true });
-      await writeFileAtomically(path.join(folder, "config.yaml"), configYaml);
-      return new RunFolder(folder, await open(path.join(folder, "metrics.jsonl"), "a"));
+      return new RunFolder(folder, await open(metrics, "a"));
     } catch (error) {
-      if (error instanceof InputError) throw error;
-      throw fileError(folder, "create", error);
+      throw fileError(metrics, "create", error);
     }
   }
 
@@ -56,15 +75,41 @@ export class RunFolder {
   /** Appends a record to metrics.jsonl. */
   async record(record: LogRecord): Promise<void> {
     try {
-      await this.#metrics.write(`${JSON.stringify(record)}\n`);
+      await this.#metrics.appendFile(`${JSON.stringify(record)}\n`);
     } catch (error) {
-      throw fileError(path.join(this.path, "metrics.jsonl"), "write", error);
+      throw fileError(path.join(this.path, METRICS_FILE), "write", error);
     }
   }
 
   /** Writes run.json anew. */
   async describe(run: object): Promise<void> {
     await writeFileAtomically(path.join(this.path, "run.json"), `${JSON.stringify(run, null, 2)}\n`);
+  }
+
+  /** Says in run.json that the run ended early, and why. */
+  async describeEnd(run: object, stepsDone: number, error: unknown): Promise<void> {
+    const isInterrupted = error instanceof ExpectedError && error.exitCode >= 128;
+    const message = error instanceof Error ? error.message : String(error);
+    try {
+      await this.describe({
+        ...run,
+        status: isInterrupted ? "interrupted" : "failed",
+        steps_done: stepsDone,
+        error: message,
+      });
+    } catch (failure) {
+      // The disk may be full: then the error at hand says so.
+      if (!(failure instanceof InputError)) throw failure;
+    }
+  }
+
+  /** The names in the folder, in order. @throws InputError where it is gone */
+  async list(): Promise<string[]> {
+    try {
+      return (await readdir(this.path)).sort();
+    } catch (error) {
+      throw fileError(this.path, "read", error);
+    }
   }
 
   async close(): Promise<void> {

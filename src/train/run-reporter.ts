@@ -7,11 +7,12 @@ import type { RunFolder } from "./run-folder.ts";
 export interface RunReporter {
   readonly onStep: (report: StepReport) => void;
   readonly onRecord: (record: LogRecord) => Promise<void>;
-  /** Pairs and tokens trained on, and the time that took: evaluations are left out. */
-  readonly pace: () => { pairs: number; tokens: number; stepsSeconds: number };
+  /** Steps done, the pairs and tokens of them, and the time that took: evaluations are left out. */
+  readonly pace: () => { steps: number; pairs: number; tokens: number; stepsSeconds: number };
 }
 
 export function createRunReporter(output: RunFolder, totalSteps: number, terminal: Terminal): RunReporter {
+  let steps = 0;
   let pairs = 0;
   let tokens = 0;
   let elapsedMs = 0;
@@ -21,6 +22,7 @@ export function createRunReporter(output: RunFolder, totalSteps: number, termina
       const nowMs = performance.now();
       elapsedMs += nowMs - resumedMs;
       resumedMs = nowMs;
+      steps = report.step;
       pairs += report.pairs;
       tokens += report.tokens;
       terminal.progress(formatStep(report, { totalSteps, elapsedMs, pairs, tokens }));
@@ -31,6 +33,6 @@ export function createRunReporter(output: RunFolder, totalSteps: number, termina
       terminal.line(formatEvaluation(record));
       resumedMs = performance.now();
     },
-    pace: () => ({ pairs, tokens, stepsSeconds: elapsedMs / 1000 }),
+    pace: () => ({ steps, pairs, tokens, stepsSeconds: elapsedMs / 1000 }),
   };
 }

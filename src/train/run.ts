@@ -1,5 +1,6 @@
 import { dumpConfig } from "../config/dump.ts";
 import type { Config } from "../config/schema.ts";
+import { ExpectedError } from "../errors.ts";
 import { resolveModel } from "../hub/resolve.ts";
 import { createLoraGradients, uploadAdapter } from "../model/lora.ts";
 import { PairModel } from "../model/pair-model.ts";
@@ -12,7 +13,7 @@ import { exportResults } from "./export-results.ts";
 import { trainLoop } from "./loop.ts";
 import type { ReferenceLogps } from "./objective.ts";
 import { createOptimizer } from "./optimizer.ts";
-import type { PreparedData } from "./prepare-data.ts";
+import { type PreparedData, readData } from "./prepare-data.ts";
 import { longestSequence, type PreparedRun, prepareRun, reportPreflight } from "./prepare-run.ts";
 import { formatDuration, formatShare } from "./progress.ts";
 import { obtainReference } from "./reference-source.ts";
@@ -33,28 +34,38 @@ export interface RunRequest {
   readonly dryRun: boolean;
 }
 
+/** Of a run that nobody stops. */
+const NEVER = new AbortController().signal;
+
 /**
- * A whole run: model and data in, output folder out. Whatever can be refused is refused before the device is opened, and
- * nothing is written before the reference is known.
+ * A whole run: model and data in, output folder out. Whatever can be refused is refused before the device is opened, the
+ * data's rows before the model is fetched, and nothing is written before the reference is known.
  *
+ * @param signal aborted with an ExpectedError: the step at hand is the last
  * @throws ExpectedError whose exit code says what kind of thing went wrong
  */
-export async function run({ config, device, profile, dryRun }: RunRequest, terminal: Terminal): Promise<void> {
+export async function run(
+  { config, device, profile, dryRun }: RunRequest,
+  terminal: Terminal,
+  signal: AbortSignal = NEVER,
+): Promise<void> {
   await requireFreshFolder(config.output_dir);
+  const rows = await readData(config);
   const model = await resolveModel(config.model, {
+    signal,
     onNotice: terminal.line,
     onProgress: ({ doneBytes, totalBytes }) =>
       terminal.status(`fetching the model: ${formatShare(doneBytes, totalBytes)}`),
   });
   const folder = await openModelFolder(model.folder);
   try {
-    const prepared = await prepareRun(config, model, folder);
+    const prepared = await prepareRun(config, rows, model, folder);
     reportPreflight(prepared, terminal);
     if (dryRun) return;
     const opened = await openDevice({ device, profile });
     try {
       if (opened.notice) terminal.line(opened.notice);
-      await trainAndExport(prepared, opened, terminal);
+      await trainAndExport(prepared, opened, terminal, signal);
     } finally {
       opened.close();
     }
@@ -63,7 +74,12 @@ export async function run({ config, device, profile, dryRun }: RunRequest, termi
   }
 }
 
-async function trainAndExport(prepared: PreparedRun, opened: OpenedDevice, terminal: Terminal): Promise<void> {
+async function trainAndExport(
+  prepared: PreparedRun,
+  opened: OpenedDevice,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<void> {
   const { config, folder, data, start, length, question, tokenizer } = prepared;
   const { gpu } = opened;
   const startMs = performance.now();
@@ -73,6 +89,7 @@ async function trainAndExport(prepared: PreparedRun, opened: OpenedDevice, termi
 
   const base = await timed(timings, "load_s", () =>
     loadBaseWeights(gpu, folder, (doneBytes, totalBytes) => {
+      signal.throwIfAborted();
       terminal.status(`loading the model: ${formatShare(doneBytes, totalBytes)}`);
     }),
   );
@@ -94,20 +111,22 @@ async function trainAndExport(prepared: PreparedRun, opened: OpenedDevice, termi
     `${opened.adapter.name}: model and buffers take ${(gpu.memory.liveBytes / 1e9).toFixed(2)} GB, with up to ${maxTokens} tokens in a GPU batch`,
   );
 
-  const reference = await timed(timings, "reference_s", () => obtainReference(prepared, base, opened, model, terminal));
+  const reference = await timed(timings, "reference_s", () =>
+    obtainReference(prepared, base, opened, model, terminal, signal),
+  );
   const answer = async (when: "before" | "after"): Promise<string> => {
     if (!question) return "";
-    const text = await answerSample(gpu, base.weights, adapter, tokenizer, question);
+    const text = await answerSample(gpu, base.weights, adapter, tokenizer, question, signal);
     reportSample(when, question, text, terminal);
     return text;
   };
   const before = await answer("before");
 
   const output = await RunFolder.create(config.output_dir, dumpConfig(config));
+  const facts: RunFacts = { ...prepared, opened, base, maxTokens, referenceFrom: reference.from, timings };
+  const reporter = createRunReporter(output, length.totalSteps, terminal);
   try {
-    const facts: RunFacts = { ...prepared, opened, base, maxTokens, referenceFrom: reference.from, timings };
     await output.describe(describeRun(facts, null));
-    const reporter = createRunReporter(output, length.totalSteps, terminal);
     await timed(timings, "train_s", () =>
       trainLoop({
         model,
@@ -125,16 +144,40 @@ async function trainAndExport(prepared: PreparedRun, opened: OpenedDevice, termi
         startsAtReference: start.isZero,
         onStep: reporter.onStep,
         onRecord: reporter.onRecord,
+        signal,
       }),
     );
-    const exported = await timed(timings, "export_s", () => exportResults(prepared, gpu, adapter, terminal));
+    const exported = await timed(timings, "export_s", () => exportResults(prepared, gpu, adapter, terminal, signal));
     const after = await answer("after");
     const samples = question && { before, after };
     await output.describe(describeRun(facts, { ...exported, ...reporter.pace(), samples }));
     terminal.line(`done in ${formatDuration(performance.now() - startMs)}: ${printable(output.path, 1000)}`);
+  } catch (error) {
+    const { steps } = reporter.pace();
+    const ending =
+      error === signal.reason ? await interruption(output, signal.reason, steps, length.totalSteps) : error;
+    await output.describeEnd(describeRun(facts, null), steps, ending);
+    throw ending;
   } finally {
     await output.close();
   }
+}
+
+/** The error that ends an interrupted run, with what it leaves. */
+async function interruption(
+  output: RunFolder,
+  reason: ExpectedError,
+  steps: number,
+  totalSteps: number,
+): Promise<ExpectedError> {
+  const names = await output.list();
+  const remedy = names.includes("adapter")
+    ? "the adapter is whole, and dpo-train merge makes a model of it"
+    : "there are no checkpoints yet, so to train again choose another output_dir, or remove it";
+  return new ExpectedError(
+    `interrupted after step ${steps} of ${totalSteps}; ${printable(output.path, 1000)} holds ${names.join(", ")}: ${remedy}`,
+    reason.exitCode,
+  );
 }
 
 function withReference(pairs: PreparedData["train"], references: readonly ReferenceLogps[]): TrainingPair[] {

@@ -43,19 +43,22 @@ export async function prepareQuestion(
   };
 }
 
-/** The answer of the adapted model, or of the base alone where `adapter` is null. */
+/** The answer of the adapted model, or of the base alone where `adapter` is null. Throws the signal's reason. */
 export async function answerSample(
   gpu: Gpu,
   weights: BaseWeights,
   adapter: LoraBuffers | null,
   tokenizer: PairTokenizer,
   question: SampleQuestion,
+  signal: AbortSignal,
 ): Promise<string> {
   const { promptIds, maxNewTokens } = question;
   const maxPositions = positionsFor(promptIds.length, maxNewTokens, weights.config);
   const generator = new Generator({ gpu, weights, adapter, maxPositions });
   try {
-    return (await completeAnswer({ ...question, generator, tokenizer })).text;
+    const { text } = await completeAnswer({ ...question, generator, tokenizer, signal });
+    signal.throwIfAborted();
+    return text;
   } finally {
     generator.destroy();
   }

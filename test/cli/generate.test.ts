@@ -1,73 +1,22 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Command } from "commander";
-import { describe, expect, it, onTestFinished, vi } from "vitest";
-import { addGenerateCommand } from "../../src/cli/generate.ts";
+import { PassThrough } from "node:stream";
+import { describe, expect, it } from "vitest";
+import { readPrompt } from "../../src/cli/prompt-source.ts";
 import { printableLines } from "../../src/text.ts";
 import { TEST_DEVICE } from "../device.ts";
 import { type GreedyAnswer, greedyAnswers } from "../golden/greedy.ts";
-import { rootPath } from "../model/golden-model.ts";
+import { temporaryFolder } from "../weights/fixtures.ts";
+import { dpoTrain, ended, type ProcessOptions, pretendTerminal, start } from "./process.ts";
 
-interface Ended {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+const GENERATE = ["generate", "--device", TEST_DEVICE];
 
-/** `dpo-train generate` in the repository's root. Standard input ends at once unless there is some. */
-function start(args: readonly string[], environment: Record<string, string> = {}): ChildProcess {
-  const entry = rootPath("test/cli/generate-main.ts");
-  const child = spawn(process.execPath, ["--import", "tsx", entry, "generate", "--device", TEST_DEVICE, ...args], {
-    cwd: rootPath("."),
-    env: { ...process.env, ...environment },
-    stdio: "pipe",
-  });
-  onTestFinished(() => void child.kill("SIGKILL"));
-  return child;
-}
-
-async function ended(child: ChildProcess): Promise<Ended> {
-  const texts = { stdout: "", stderr: "" };
-  for (const name of ["stdout", "stderr"] as const) {
-    child[name]!.setEncoding("utf8").on("data", (text: string) => {
-      texts[name] += text;
-    });
-  }
-  const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
-  return { code, ...texts };
-}
-
-function run(args: readonly string[], input = "", environment: Record<string, string> = {}): Promise<Ended> {
-  const child = start(args, environment);
-  child.stdin!.on("error", () => {}); // A command that is refused does not read it.
-  child.stdin!.end(input);
-  return ended(child);
-}
-
-/** The command in this process: for what is refused before anything is written to standard output. */
-async function runHere(args: readonly string[]): Promise<Omit<Ended, "stdout">> {
-  let stderr = "";
-  const write = vi.spyOn(process.stderr, "write").mockImplementation((text) => {
-    stderr += text;
-    return true;
-  });
-  const program = new Command();
-  addGenerateCommand(program);
-  try {
-    await program.parseAsync(["generate", ...args], { from: "user" });
-    return { code: Number(process.exitCode), stderr };
-  } finally {
-    write.mockRestore();
-    process.exitCode = 0;
-  }
+function run(args: readonly string[], options: ProcessOptions = {}) {
+  return dpoTrain([...GENERATE, ...args], options);
 }
 
 async function temporaryFile(name: string, content: string | Uint8Array): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), "dpo-train-generate-"));
-  onTestFinished(() => rm(folder, { recursive: true }));
-  const path = join(folder, name);
+  const path = join(await temporaryFolder(), name);
   await writeFile(path, content);
   return path;
 }
@@ -99,7 +48,7 @@ describe("the answer on standard output is transformers'", () => {
   });
 
   it("with an adapter, from standard input whose last line end does not count, until the model ends it", async () => {
-    const { code, stdout, stderr } = await run([...argumentsOf(adapted), ...GREEDY], `${adapted.prompt}\n`);
+    const { code, stdout, stderr } = await run([...argumentsOf(adapted), ...GREEDY], { input: `${adapted.prompt}\n` });
     expect({ code, stdout }).toEqual({ code: 0, stdout: adapted.text });
     expect(stderr).toMatch(/^16 tokens at .*, ended by the model; /m);
   });
@@ -122,7 +71,7 @@ describe("the answer on standard output is transformers'", () => {
   it("and on a terminal without what a terminal obeys", async () => {
     const bell = cases.find(({ name, text }) => name === "gqa-llama3" && text.includes("\u0014"))!;
     const args = [...argumentsOf(bell), "--prompt", bell.prompt, ...GREEDY];
-    const { code, stdout } = await run(args, "", { PRETEND_TERMINAL: "1" });
+    const { code, stdout } = await run(args, { node: [pretendTerminal("stdout")] });
     expect({ code, stdout }).toEqual({ code: 0, stdout: `${printableLines(bell.text)}\n` });
     expect(stdout).toContain("\\u0014");
   });
@@ -152,21 +101,33 @@ it("the end of the context ends the answer", async () => {
 describe("an answer that is not read to its end", () => {
   const args = ["--model", TWIN, "--prompt", "Once", "--max-new-tokens", "1900", "--temperature", "1", "--top-p", "1"];
 
-  it("stops at Ctrl-C, with exit code 130", async () => {
-    const child = start(args);
-    child.stdout!.once("data", () => child.kill("SIGINT"));
+  it.each([
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ] as const)("stops at %s with exit code %i", async (signal, exitCode) => {
+    const child = start([...GENERATE, ...args]);
+    child.stdout!.once("data", () => child.kill(signal));
     const { code, stderr } = await ended(child);
-    expect(code).toBe(130);
-    expect(stderr).toMatch(/^\d+ tokens .*broken off; .*\ndpo-train: interrupted\n$/m);
+    expect(code).toBe(exitCode);
+    expect(stderr).toMatch(
+      new RegExp(`^${signal}: stopping .*\\n\\d+ tokens .*broken off; .*\\ndpo-train: interrupted\\n$`, "m"),
+    );
   });
 
   it("stops when its reader leaves, without a complaint", async () => {
-    const child = start(args);
+    const child = start([...GENERATE, ...args]);
     child.stdout!.once("data", () => child.stdout!.destroy());
     const { code, stderr } = await ended(child);
     expect(code).toBe(0);
     expect(stderr).toMatch(/broken off; prompt of \d+ tokens in \d+\.\d\d s\n$/);
   });
+});
+
+it("a signal ends the wait for a prompt that does not come", async () => {
+  const stopping = new AbortController();
+  const reading = readPrompt({}, stopping.signal, new PassThrough());
+  stopping.abort(new Error("stopped"));
+  await expect(reading).rejects.toThrow("stopped");
 });
 
 describe("a mistake ends with exit code 2 and one sentence", () => {
@@ -212,7 +173,7 @@ describe("a mistake ends with exit code 2 and one sentence", () => {
     ],
     ["a prompt too long", [...model, "--prompt", "\u0001".repeat(1024)], "--prompt: must make at most 1024 tokens"],
   ])("%s", async (_, args, message) => {
-    const { code, stderr } = await runHere(args);
+    const { code, stderr } = await run(args);
     expect(code).toBe(2);
     expect(stderr).toMatch(/^dpo-train: /);
     expect(stderr).toContain(message);
@@ -221,7 +182,7 @@ describe("a mistake ends with exit code 2 and one sentence", () => {
 
   it("an empty standard input, or none", async () => {
     for (const input of ["", "\n"]) {
-      const { code, stdout, stderr } = await run(model, input);
+      const { code, stdout, stderr } = await run(model, { input });
       expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
       expect(stderr).toBe("dpo-train: standard input: must hold the prompt, found nothing\n");
     }
@@ -229,13 +190,13 @@ describe("a mistake ends with exit code 2 and one sentence", () => {
 
   it("bytes that are no text", async () => {
     const file = await temporaryFile("prompt.txt", Uint8Array.of(0x61, 0xff));
-    const { code, stderr } = await runHere([...model, "--prompt-file", file]);
+    const { code, stderr } = await run([...model, "--prompt-file", file]);
     expect(code).toBe(2);
     expect(stderr).toMatch(/^dpo-train: --prompt-file: .*must be UTF-8 text/);
   });
 
   it("a device that is not there has an exit code of its own", async () => {
-    const { code, stderr } = await runHere([...model, ...prompt, "--device", "no such card"]);
+    const { code, stderr } = await run([...model, ...prompt, "--device", "no such card"]);
     expect(code).toBe(3);
     expect(stderr).toContain("--device no such card matches no adapter");
   });

@@ -1,42 +1,17 @@
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Command, CommanderError } from "commander";
-import { describe, expect, it, vi } from "vitest";
-import { addMergeCommand } from "../../src/cli/merge.ts";
+import { describe, expect, it } from "vitest";
 import { TEST_DEVICE } from "../device.ts";
 import { rootPath } from "../model/golden-model.ts";
 import { temporaryFolder } from "../weights/fixtures.ts";
+import { dpoTrain, pretendTerminal, signalAt } from "./process.ts";
 
 const MODEL = rootPath("test/golden/models/gqa-llama3");
 const ADAPTER = rootPath("test/golden/merge/gqa-llama3-tiny/adapter");
+const MERGE = ["merge", "--device", TEST_DEVICE];
 
-interface Ended {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** The command in this process. */
-async function run(...args: string[]): Promise<Ended> {
-  const texts = { stdout: "", stderr: "" };
-  const spies = (["stdout", "stderr"] as const).map((name) => {
-    return vi.spyOn(process[name], "write").mockImplementation((text) => {
-      texts[name] += text;
-      return true;
-    });
-  });
-  const program = new Command("dpo-train").exitOverride();
-  addMergeCommand(program);
-  try {
-    await program.parseAsync(["merge", "--device", TEST_DEVICE, ...args], { from: "user" });
-    return { code: Number(process.exitCode), ...texts };
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    return { code: 2, ...texts };
-  } finally {
-    for (const spy of spies) spy.mockRestore();
-    process.exitCode = 0;
-  }
+function run(...args: string[]) {
+  return dpoTrain([...MERGE, ...args]);
 }
 
 describe("dpo-train merge", () => {
@@ -48,7 +23,7 @@ describe("dpo-train merge", () => {
       /^merge fidelity in bfloat16 \(.*\)\n +fidelity +kept +error +in float16\n {2}q_proj +0\.006 /,
     );
     expect(stdout).toMatch(/\nadvice: rounding to bfloat16 lost 100% of what was learnt: .*\n$/);
-    expect(stderr).toMatch(/^wrote .*\/merged: 1 weight file, 0\.3 MB in bfloat16, in \d+\.\d s\n$/);
+    expect(stderr).toMatch(/^wrote .*\/merged: 1 weight file, 0\.3 MB in bfloat16, in \d+\.\d s\n$/m);
     expect((await readdir(output)).sort()).toEqual(
       [...(await readdir(MODEL)).filter((name) => !name.startsWith("model")), "model.safetensors"].sort(),
     );
@@ -110,21 +85,19 @@ describe("dpo-train merge", () => {
     expect(await readdir(folder)).toEqual(["output"]);
   });
 
-  it("stops at a signal with the exit code that a shell gives it, and leaves nothing", async () => {
+  it.each([
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ] as const)("stops at %s with exit code %i, and leaves nothing", async (signal, exitCode) => {
     const folder = await temporaryFolder();
-    for (const [signal, exitCode] of [
-      ["SIGINT", 130],
-      ["SIGTERM", 143],
-    ] as const) {
-      const running = run("--model", MODEL, "--adapter", ADAPTER, "--output", join(folder, "merged"));
-      process.emit(signal);
-      const { code, stdout, stderr } = await running;
-      expect({ code, stdout, stderr }).toEqual({
-        code: exitCode,
-        stdout: "",
-        stderr: "dpo-train: interrupted; nothing was written\n",
-      });
-      expect(await readdir(folder)).toEqual([]);
-    }
+    const output = join(folder, "merged");
+    const { code, stdout, stderr } = await dpoTrain(
+      [...MERGE, "--model", MODEL, "--adapter", ADAPTER, "--output", output],
+      { node: [pretendTerminal("stderr"), signalAt("stderr", ["merging: "], signal)] },
+    );
+    expect({ code, stdout }).toEqual({ code: exitCode, stdout: "" });
+    expect(stderr).toMatch(new RegExp(`${signal}: stopping [\\s\\S]*dpo-train: interrupted; nothing was written\\n$`));
+    expect(stderr).not.toContain("100%");
+    expect(await readdir(folder)).toEqual([]);
   });
 });

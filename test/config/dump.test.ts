@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { parseDocument } from "yaml";
 import { dumpConfig } from "../../src/config/dump.ts";
 import { SETTING_KEYS } from "../../src/config/keys.ts";
-import { LOSS_TYPES } from "../../src/config/names.ts";
+import { LOSS_TYPES } from "../../src/config/losses.ts";
 import { parsed, REQUIRED } from "./problems.ts";
 
 const CONFIGS = [

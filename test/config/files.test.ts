@@ -75,8 +75,9 @@ test("twin-tiny.yaml is the same recipe for the example", () => {
     eval_dataset: "examples/twin-tiny/data/llmtwin-test.jsonl",
     max_length: 256,
     lora: { r: 16, lora_alpha: 16, lora_dropout: 0, target_modules: [...TARGET_MODULES] },
-    learning_rate: 5e-4,
-    warmup_steps: 3,
+    max_train_samples: 256,
+    learning_rate: 1e-3,
+    warmup_steps: 2,
     eval_steps: 0.25,
     output_dir: "runs/twin-tiny",
   });

@@ -1,14 +1,14 @@
 import { describe, expect, test } from "vitest";
 import { EFFECTS } from "../../src/config/effects.ts";
 import { SETTING_KEYS, type SettingKey } from "../../src/config/keys.ts";
-import { LOSS_TYPES } from "../../src/config/names.ts";
+import { LOSS_TYPES } from "../../src/config/losses.ts";
 import { RULES } from "../../src/config/rules.ts";
 import type { Config } from "../../src/config/schema.ts";
 import { UNSUPPORTED } from "../../src/config/unsupported.ts";
 import { parsed, problems, REQUIRED } from "./problems.ts";
 
 const EVALUATION = "eval_dataset or test_size, and an eval_strategy other than no";
-const SMOOTHING = "loss_type sigmoid, robust, exo_pair, aot or aot_unpaired";
+const SMOOTHING = "loss_type sigmoid, exo_pair, robust, aot or aot_unpaired";
 const WARMUP = "lr_scheduler_type linear, cosine or constant_with_warmup";
 
 /** Settings, one a line, and what is wrong with the last of them. */
@@ -154,7 +154,7 @@ test.each([
   ],
   [
     "f_divergence_type: forward_kl\nloss_type: [sigmoid, bco_pair, aot]",
-    "c.yaml:3:20: f_divergence_type forward_kl needs loss_type sigmoid, sigmoid_norm, hinge, ipo, exo_pair, robust, discopop or sft, got bco_pair and aot",
+    "c.yaml:3:20: f_divergence_type forward_kl needs loss_type sigmoid, hinge, ipo, exo_pair, robust, discopop, sft or sigmoid_norm, got bco_pair and aot",
   ],
   [
     "test_size: 0.1\neval_strategy: steps",
@@ -220,7 +220,7 @@ describe("what this version does not do is refused by name", () => {
 
 test("a rule says nothing where a setting that it reads is invalid", () => {
   expect(problems(`${REQUIRED}eval_dataset: 5\neval_strategy: steps\neval_steps: 2\neval_kl: true\n`)).toEqual([
-    "c.yaml:3:15: eval_dataset must be a data file or a Hugging Face Hub id, got 5; put it in quotes",
+    "c.yaml:3:15: eval_dataset must be a .jsonl or .json file, got 5; put it in quotes",
   ]);
   expect(problems(`${REQUIRED}loss_type: hing\nlabel_smoothing: 0.1\n`)).toHaveLength(1);
   expect(problems(`${REQUIRED}lora: 5\nexport: [x]\n`)).toHaveLength(2);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { SETTING_KEYS } from "../../src/config/keys.ts";
-import { LOSS_TYPES, TARGET_MODULES } from "../../src/config/names.ts";
+import { LOSS_TYPES } from "../../src/config/losses.ts";
+import { TARGET_MODULES } from "../../src/config/names.ts";
 import { parsed, problems, REQUIRED } from "./problems.ts";
 
 /** A config with one setting, written in flow style so that sections need no indentation. */

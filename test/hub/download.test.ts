@@ -474,12 +474,13 @@ describe("a repository that is not a model we load", () => {
     ["a path", { weight_map: { a: "../model.safetensors" } }, 'found "../model.safetensors"'],
     ["an absolute path", { weight_map: { a: "/etc/model.safetensors" } }, 'found "/etc/model.safetensors"'],
     ["a NUL", { weight_map: { a: "a\u0000.safetensors" } }, 'found "a\\u0000.safetensors"'],
-    ["a pickle", { weight_map: { a: "model.bin" } }, 'found "model.bin"'],
+    ["a pickle", { weight_map: { a: "model.bin" } }, "model.bin: weights must be in the safetensors format"],
     ["a number", { weight_map: { a: 5 } }, "found 5"],
-    ["nothing", { weight_map: {} }, "names no shard"],
-    ["no map", { metadata: {} }, 'must have a "weight_map"'],
-    ["null", null, 'must have a "weight_map"'],
-    ["no JSON", "{", "is not JSON"],
+    ["a name for a URL to trip over", { weight_map: { a: "a%2f.safetensors" } }, 'found "a%2f.safetensors"'],
+    ["nothing", { weight_map: {} }, "weight_map must be an object from tensor names to shard files, found {}"],
+    ["no map", { metadata: {} }, "shard files, found nothing"],
+    ["null", null, "must be a JSON object, found null"],
+    ["no JSON", "{", "model.safetensors.index.json:1:2: not strict JSON"],
   ])("refuses an index that holds %s", async (_, index, message) => {
     shardWeights(fixture.files);
     fixture.files.set("model.safetensors.index.json", text(index));

@@ -1,9 +1,5 @@
+import type { FDivergenceType } from "../../config/losses.ts";
 import { sigmoid } from "./logistic.ts";
-
-/** The divergences that may hold the policy near the reference, by TRL's names; `reverse_kl` is standard DPO. */
-export const F_DIVERGENCE_TYPES = ["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"] as const;
-
-export type FDivergenceType = (typeof F_DIVERGENCE_TYPES)[number];
 
 /** TRL caps the exponent of the α-divergence here, so that it stays finite in float32. Past it the slope is 0. */
 const MAX_ALPHA_EXPONENT = 80;

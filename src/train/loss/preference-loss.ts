@@ -1,6 +1,7 @@
-import { type FDivergenceType, fDivergenceScore } from "./f-divergence.ts";
+import { F_DIVERGENCE_LOSS_TYPES, type FDivergenceType, type LossType } from "../../config/losses.ts";
+import { fDivergenceScore } from "./f-divergence.ts";
 import { weigh } from "./logistic.ts";
-import { LOSSES, type LossEntry, type LossType } from "./table.ts";
+import { LOSSES } from "./table.ts";
 import type { LossParameters, LossResult, PairLoss, PreferenceBatch } from "./types.ts";
 
 /** Everything that defines the loss of a run but for `ld_alpha`, which weights tokens before they are summed. */
@@ -28,7 +29,7 @@ export function preferenceLoss(batch: PreferenceBatch, settings: LossSettings): 
   const pairCount = requirePairs(batch);
   const total = zeroResult(pairCount);
   for (const [index, type] of settings.lossTypes.entries()) {
-    const entry: LossEntry = LOSSES[type];
+    const entry = LOSSES[type];
     const result = "batch" in entry ? entry.batch(batch, settings) : meanOverPairs(entry.pair, batch, settings);
     addWeighted(total, result, settings.lossWeights[index]!);
   }
@@ -80,7 +81,7 @@ function requireDefined({ lossTypes, lossWeights, fDivergenceType }: LossSetting
   if (lossWeights.length !== lossTypes.length) {
     throw new Error(`internal: ${lossTypes.length} losses need as many weights, got ${lossWeights.length}`);
   }
-  const other = lossTypes.find((type) => !LOSSES[type].fDivergence);
+  const other = lossTypes.find((type) => !F_DIVERGENCE_LOSS_TYPES.includes(type));
   if (fDivergenceType !== "reverse_kl" && other !== undefined) {
     throw new Error(`internal: ${other} is not defined for ${fDivergenceType}`);
   }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { type FDivergenceType, fDivergenceScore } from "../../../src/train/loss/f-divergence.ts";
+import { type FDivergenceType, LABEL_SMOOTHING_LOSS_TYPES, type LossType } from "../../../src/config/losses.ts";
+import { fDivergenceScore } from "../../../src/train/loss/f-divergence.ts";
 import { logSigmoid, sigmoid } from "../../../src/train/loss/logistic.ts";
-import { LABEL_SMOOTHING_LOSS_TYPES, type LossType } from "../../../src/train/loss/names.ts";
 import { preferenceLoss } from "../../../src/train/loss/preference-loss.ts";
 import { excess, lossSettings, pairOf, readGolden } from "./helpers.ts";
 

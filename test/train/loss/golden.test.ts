@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { LOSS_TYPES } from "../../../src/config/losses.ts";
 import { ldWeights } from "../../../src/train/loss/ld-weights.ts";
-import { LOSS_TYPES } from "../../../src/train/loss/names.ts";
 import { type LossSettings, preferenceLoss } from "../../../src/train/loss/preference-loss.ts";
 import type { PreferenceBatch } from "../../../src/train/loss/types.ts";
 import { excess, readGolden } from "./helpers.ts";

@@ -5,7 +5,7 @@ import {
   LABEL_SMOOTHING_LOSS_TYPES,
   LABEL_SMOOTHING_REQUIRED_LOSS_TYPES,
   LOSS_TYPES,
-} from "../../../src/train/loss/names.ts";
+} from "../../../src/config/losses.ts";
 import { type LossSettings, preferenceLoss } from "../../../src/train/loss/preference-loss.ts";
 import type { PreferenceBatch } from "../../../src/train/loss/types.ts";
 import { lossSettings } from "./helpers.ts";

@@ -1,12 +1,7 @@
 import { describe, expect, it } from "vitest";
-import {
-  couplesPairs,
-  F_DIVERGENCE_LOSS_TYPES,
-  F_DIVERGENCE_TYPES,
-  LOSS_TYPES,
-  type LossType,
-} from "../../../src/train/loss/names.ts";
+import { F_DIVERGENCE_LOSS_TYPES, F_DIVERGENCE_TYPES, LOSS_TYPES, type LossType } from "../../../src/config/losses.ts";
 import { preferenceLoss } from "../../../src/train/loss/preference-loss.ts";
+import { couplesPairs } from "../../../src/train/loss/table.ts";
 import { batchOf, lossSettings, pairOf } from "./helpers.ts";
 
 const MIXED: [number, number][] = [

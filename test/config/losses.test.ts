@@ -5,7 +5,7 @@ import {
   LABEL_SMOOTHING_LOSS_TYPES,
   LABEL_SMOOTHING_REQUIRED_LOSS_TYPES,
   LOSS_TYPES,
-} from "../../../src/train/loss/names.ts";
+} from "../../src/config/losses.ts";
 
 it("has TRL 1.13's losses and divergences", () => {
   expect(LOSS_TYPES.toSorted()).toEqual([

@@ -1,0 +1,73 @@
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { rootPath } from "../model/golden-model.ts";
+import { dpoTrain, start } from "./process.ts";
+
+const { version } = JSON.parse(readFileSync(rootPath("package.json"), "utf8"));
+const HINT = "(dpo-train --help lists the commands and options)\n";
+
+describe("help", () => {
+  it.each([["--help"], ["-h"], ["help"]])("%s fits a screen of 80 columns and 24 lines", async (option) => {
+    const { code, stdout, stderr } = await dpoTrain([option]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    const lines = stdout.trimEnd().split("\n");
+    expect(lines.length).toBeLessThanOrEqual(23); // And the prompt's.
+    for (const line of lines) expect(line.length).toBeLessThanOrEqual(80);
+    for (const name of ["--config", "--set", "--device", "--dry-run", "generate", "merge", "devices", "Exit codes"]) {
+      expect(stdout).toContain(name);
+    }
+  });
+
+  it.each([
+    ["generate", "--prompt-file"],
+    ["merge", "--max-shard-size"],
+    ["devices", "--json"],
+  ])("of %s", async (command, option) => {
+    const { code, stdout } = await dpoTrain([command, "--help"]);
+    expect(code).toBe(0);
+    expect(stdout).toContain(option);
+    expect(await dpoTrain(["help", command])).toMatchObject({ code: 0, stdout });
+  });
+
+  it("into a pipe that nobody reads", async () => {
+    const child = start(["--help"]);
+    child.stdout!.destroy();
+    expect(await new Promise((resolve) => child.on("exit", resolve))).toBe(0);
+  });
+});
+
+it("a full disk behind standard output is told, with exit code 2", async () => {
+  const full = openSync("/dev/full", "w");
+  onTestFinished(() => closeSync(full));
+  for (const command of ["--help", "devices"]) {
+    const { code, stderr } = await dpoTrain([command], { stdout: full });
+    expect(code).toBe(2);
+    expect(stderr).toContain("dpo-train: standard output: cannot write: no space left on device\n");
+  }
+});
+
+it("--version", async () => {
+  expect(await dpoTrain(["--version"])).toMatchObject({ code: 0, stdout: `${version}\n`, stderr: "" });
+});
+
+it.each<[string[], string]>([
+  [[], "a config is needed: dpo-train --config FILE (dpo-train --help)\n"],
+  [
+    ["tune"],
+    'unknown command "tune": the commands are generate, merge, devices; to train use dpo-train --config FILE\n',
+  ],
+  [["configs/twin.yaml"], 'unknown command "configs/twin.yaml": the commands are generate, merge, devices; to train '],
+  [["--config", "configs/twin.yaml", "tune"], 'unknown command "tune": '],
+  [["--epochs", "3"], `unknown option '--epochs'\n${HINT}`],
+  [["--config"], `option '--config <file>' argument missing\n${HINT}`],
+  [["--config", "nowhere.yaml"], "nowhere.yaml: cannot read the config: there is no such file\n"],
+  [["--config", "configs"], "configs: a config must be a file, got a folder\n"],
+  [["devices", "all"], `too many arguments for 'devices'. Expected 0 arguments but got 1.\n${HINT}`],
+  [["devices", "--device", "software"], `unknown option '--device'\n${HINT}`],
+  [["--device", "software", "devices"], `--device must stand behind the command: dpo-train devices --option\n${HINT}`],
+  [["merge", "--model", "m"], `required option '--adapter <folder>' not specified\n${HINT}`],
+])("%j is refused with exit code 2", async (args, message) => {
+  const { code, stdout, stderr } = await dpoTrain(args);
+  expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+  expect(stderr.startsWith(`dpo-train: ${message}`)).toBe(true);
+});
