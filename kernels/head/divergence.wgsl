@@ -1,8 +1,8 @@
 // head/divergence: one chunk of the vocabulary towards KL(π ‖ π_ref) of each row, over the whole vocabulary:
-//   Σ π (ln π − ln π_ref) = Σ e^(l − m)(l − l_ref) / S − (m + ln S) + (m_ref + ln S_ref)
-// policy, reference: (R, V_chunk) f32 logits l and l_ref, rows of CHUNK_STRIDE elements.
-// state[2r] = (m, S = Σ e^(l − m), Σ e^(l − m)(l − l_ref), 0), state[2r + 1] = (m_ref, S_ref, 0, 0), over the chunks so far;
-// m is the largest logit. The host puts them together.
+//   Σ π (ln π − ln π_ref) = D / S − ln S + ln S_ref,  D = Σ e^(l − m) ((l − m) − (l_ref − m_ref))
+// policy, reference: (R, V_chunk) f32 logits l and l_ref, rows of CHUNK_STRIDE elements; m and m_ref the largest of each.
+// state[2r] = (m, S = Σ e^(l − m), D, 0), state[2r + 1] = (m_ref, S_ref, 0, 0), over the chunks so far. The host puts them
+// together. Logits enter only as distances from the largest: how large those are costs no digits.
 // One workgroup per row. Dispatch: (R). Reference: test/reference/head.ts
 
 override CHUNK_STRIDE: u32;
@@ -42,24 +42,27 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
   var weighted = 0.0;
   var exponentials_reference = 0.0;
   for (var i = lane; i < chunk.columns; i += LANES) {
-    let logit = policy[row_start + i];
-    let logit_reference = reference[row_start + i];
-    let exponential = exp(logit - m.x);
+    let below = policy[row_start + i] - m.x;
+    let below_reference = reference[row_start + i] - m.y;
+    let exponential = exp(below);
     exponentials += exponential;
-    weighted += exponential * (logit - logit_reference);
-    exponentials_reference += exp(logit_reference - m.y);
+    weighted += exponential * (below - below_reference);
+    exponentials_reference += exp(below_reference);
   }
   let chunk_exponentials = workgroup_sum(exponentials, lane);
   let chunk_weighted = workgroup_sum(weighted, lane);
   let chunk_exponentials_reference = workgroup_sum(exponentials_reference, lane);
 
   if (lane == 0u) {
-    // Sums of the earlier chunks, moved from their largest logit to m; the first chunk has none.
-    let rescale = exp(select(before.x - m.x, 0.0, chunk.is_first == 1u));
-    let rescale_reference = exp(select(before_reference.x - m.y, 0.0, chunk.is_first == 1u));
+    // Sums of the earlier chunks, moved from their largest logits to m; the first chunk has none, and no shift to take.
+    let shift = select(vec2f(before.x, before_reference.x) - m, vec2f(), chunk.is_first == 1u);
+    let rescale = exp(shift);
     state[2u * row] = vec4f(
-      m.x, before.y * rescale + chunk_exponentials, before.z * rescale + chunk_weighted, 0.0);
+      m.x,
+      before.y * rescale.x + chunk_exponentials,
+      (before.z + before.y * (shift.x - shift.y)) * rescale.x + chunk_weighted,
+      0.0);
     state[2u * row + 1u] = vec4f(
-      m.y, before_reference.y * rescale_reference + chunk_exponentials_reference, 0.0, 0.0);
+      m.y, before_reference.y * rescale.y + chunk_exponentials_reference, 0.0, 0.0);
   }
 }

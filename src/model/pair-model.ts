@@ -2,6 +2,7 @@ import type { PackedBatch } from "../data/pack.ts";
 import type { BufferRange } from "../gpu/buffer.ts";
 import { type Command, encode } from "../gpu/commands.ts";
 import type { Gpu } from "../gpu/gpu.ts";
+import { divergenceOfRows } from "../ops/head.ts";
 import { type BatchBuffers, createBatchBuffers, uploadBatch } from "./batch-buffers.ts";
 import { createPairPlans, type PairPlanOptions, type PairPlans, type Who } from "./pair-plans.ts";
 
@@ -69,11 +70,7 @@ export class PairModel {
     this.#upload(batch);
     const rows = batch.headRows.length;
     const [words] = await this.#run(divergence, [{ ...divergenceState, sizeBytes: rows * 32 }]);
-    const state = new Float32Array(words!);
-    return Float64Array.from({ length: rows }, (_, row) => {
-      const [m, s, weighted, , mReference, sReference] = state.subarray(8 * row, 8 * row + 6);
-      return weighted! / s! - m! - Math.log(s!) + mReference! + Math.log(sReference!);
-    });
+    return divergenceOfRows(new Float32Array(words!));
   }
 
   #upload(batch: PackedBatch): void {

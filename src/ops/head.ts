@@ -81,7 +81,7 @@ export interface HeadDivergence {
   /** Workspace for one chunk of logits of each: (R, chunk). */
   readonly logits: Matrix;
   readonly logitsReference: Matrix;
-  /** (R, 8) f32: largest logit m, Σ exp(l − m), Σ exp(l − m)(l − l_ref), 0; the reference's m and Σ exp(l − m), 0, 0. */
+  /** (R, 8) f32: the two vec4 of each row that `kernels/head/divergence.wgsl` explains. */
   readonly state: BufferRange;
 }
 
@@ -107,6 +107,14 @@ export function headDivergence(gpu: Gpu, op: HeadDivergence): Command[] {
       () => [count.value, 1, 1],
     ),
   ]);
+}
+
+/** KL(π ‖ π_ref) of each row in nats, from the (R, 8) state that `headDivergence` leaves. */
+export function divergenceOfRows(state: Float32Array): Float64Array {
+  return Float64Array.from({ length: state.length / 8 }, (_, row) => {
+    const [, s, weighted, , , sReference] = state.subarray(8 * row, 8 * row + 6);
+    return weighted! / s! - Math.log(s!) + Math.log(sReference!);
+  });
 }
 
 export interface HeadBackward {

@@ -19,6 +19,8 @@ import {
   run,
 } from "./harness.ts";
 
+// attention/forward, attention/delta, attention/backward_query and attention/backward_key on packed pairs.
+
 const device = useDevice();
 
 /** A pair of these lengths. Its tokens do not matter here. */

@@ -155,7 +155,7 @@ function expectHead(actual: Awaited<ReturnType<typeof runHead>>, head: HeadCase)
   for (const [name, error] of Object.entries(errors)) expect(error, name).toBeLessThan(KERNEL_TOLERANCE);
 }
 
-describe("the head against a float64 log-softmax and its gradient", () => {
+describe("head/chunk and head/backward against a float64 log-softmax and its gradient", () => {
   it.each([
     { vocab: 1, cols: 7, format: "f32", chunk: 64 },
     { vocab: 64, cols: 36, format: "bf16", chunk: 64 },

@@ -7,7 +7,7 @@ import { changedMatrix, denseRows, inputMatrix, inputWords, outputMatrix, rowCou
 
 const device = useDevice();
 
-describe("elementwise/gather_rows and scatter_rows", () => {
+describe("elementwise/gather_rows and elementwise/scatter_rows", () => {
   it.each([1, 36, 300])("%i wide: the very rows", async (cols) => {
     const { gpu } = device;
     for (const rows of [1, 7, 65, 130]) {

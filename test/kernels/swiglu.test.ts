@@ -36,7 +36,7 @@ async function runBoth({ gate, up, dy }: Inputs, cols: number) {
   ];
 }
 
-describe("elementwise/swiglu_forward and swiglu_backward", () => {
+describe("elementwise/swiglu_forward and elementwise/swiglu_backward", () => {
   it.each([1, 50, 260])("%i wide", async (cols) => {
     for (const rows of [1, 7, 65, 130]) {
       const random = seededNumbers(rows);

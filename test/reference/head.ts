@@ -50,3 +50,12 @@ export function headBackward(
   }
   return dHidden;
 }
+
+/** KL(π ‖ π_ref) of each row over the whole vocabulary, in nats, from (R, V) log-probabilities. */
+export function divergence(logps: Numbers, referenceLogps: Numbers, vocab: number): Float64Array {
+  const rows = new Float64Array(logps.length / vocab);
+  for (let i = 0; i < logps.length; i++) {
+    rows[Math.floor(i / vocab)]! += Math.exp(logps[i]!) * (logps[i]! - referenceLogps[i]!);
+  }
+  return rows;
+}

@@ -43,3 +43,33 @@ export function adamW(state: AdamWState, gradient: Numbers, t: number, settings:
     parameter[i] = decayLast ? (parameter[i]! - update) * decay : parameter[i]! * decay - update;
   }
 }
+
+/** Elements that share one absmax in 8-bit states. */
+export const BLOCK_ELEMENTS = 256;
+
+/** The largest magnitude of each block. */
+export function blockAbsmax(values: Numbers): Float64Array {
+  const largest = new Float64Array(Math.ceil(values.length / BLOCK_ELEMENTS));
+  for (let e = 0; e < values.length; e++) {
+    const block = Math.floor(e / BLOCK_ELEMENTS);
+    largest[block] = Math.max(largest[block]!, Math.abs(values[e]!));
+  }
+  return largest;
+}
+
+/**
+ * The byte whose entry of the ascending map is nearest to x among those of x's sign, 0 counting as positive: bitsandbytes
+ * corrects a code that would change the sign. The map holds 0 and, if it is signed, negative entries.
+ */
+export function nearestCode(map: Numbers, x: number): number {
+  let [low, high] = [0, map.length - 1]; // map[low] ≤ x < map[high], as far as the map reaches
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (map[middle]! <= x) low = middle;
+    else high = middle;
+  }
+  const nearest = x - map[low]! <= map[high]! - x ? low : high;
+  if (x < 0 && map[nearest]! >= 0) return nearest - 1;
+  if (x >= 0 && map[nearest]! < 0) return nearest + 1;
+  return nearest;
+}
