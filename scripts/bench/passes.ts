@@ -56,7 +56,7 @@ export interface PassResult {
 
 export async function measurePasses(gpu: Gpu, { config, folder, pairs }: Example): Promise<PassResult[]> {
   const objective = objectiveOf(config);
-  const { weights } = await loadBaseWeights(gpu, folder);
+  const { weights } = await loadBaseWeights(gpu, folder, "f32");
   const adapter = uploadAdapter(gpu, folder.config, (await startAdapter(config, folder.config)).adapter);
   const gradients = createLoraGradients(gpu, folder.config, adapter.settings);
   const maxTokens = tokenBudget(pairs, config, objective, folder.config, gpu);

@@ -127,7 +127,7 @@ async function answer(question: Question, terminal: Terminal, signal: AbortSigna
     const { gpu, adapter: device, notice, close } = await openDevice({ device: question.device });
     try {
       if (notice !== null) terminal.line(`dpo-train: ${notice}`);
-      const { weights } = await loadBaseWeights(gpu, modelFolder, (doneBytes, totalBytes) => {
+      const { weights } = await loadBaseWeights(gpu, modelFolder, "f32", (doneBytes, totalBytes) => {
         signal.throwIfAborted();
         terminal.status(`loading ${name}: ${formatShare(doneBytes, totalBytes)}`);
       });

@@ -22,7 +22,7 @@ export function addTrainCommand(program: Command): void {
     .option("--config <file>", "train with this config, such as configs/twin.yaml")
     .option("--set <key=value>", "a setting in place of the config's; may be repeated", collect)
     .option("--device <name>", "auto, software or part of a GPU's name", "auto")
-    .option("--precision <path>", "numeric path: auto or f32", "auto")
+    .option("--precision <path>", "matmuls in f32, or in f16 on tensor cores: auto, f32, f16", "auto")
     .option("--safe", "keep all checks of the GPU layer on: slower")
     .option("--dry-run", "check config, model and data, show the plan, and stop")
     .addOption(new Option("--resume [checkpoint]").hideHelp())
@@ -46,14 +46,11 @@ async function train(
   if (resume !== undefined) {
     throw new InputError("--resume is not supported by this version, which writes no checkpoints; leave it out");
   }
-  if (precision === "f16") {
-    throw new InputError("--precision f16 is not supported by this version; use auto or f32");
-  }
-  if (precision !== "auto" && precision !== "f32") {
-    throw new InputError(`--precision must be auto or f32, got "${printable(precision)}"`);
+  if (precision !== "auto" && precision !== "f32" && precision !== "f16") {
+    throw new InputError(`--precision must be auto, f32 or f16, got "${printable(precision)}"`);
   }
   const { config } = loadConfig(file, set);
-  await run({ config, device, profile: safe ? "safe" : "fast", dryRun }, terminal, signal);
+  await run({ config, device, profile: safe ? "safe" : "fast", precision, dryRun }, terminal, signal);
 }
 
 function unknownCommand(name: string, program: Command): InputError {

@@ -1,5 +1,6 @@
 import { DeviceError } from "../errors.ts";
 import type { BufferRange, GpuBuffer } from "./buffer.ts";
+import type { FragmentShape } from "./fragment-shape.ts";
 import { type KernelSource, PipelineCache } from "./pipelines.ts";
 import { ReadbackPool } from "./readback.ts";
 
@@ -7,6 +8,8 @@ export interface GpuOptions {
   readonly kernelSource: KernelSource;
   /** Invocations that the adapter runs in step, where it says; 32 if not given. */
   readonly subgroupSize?: number | undefined;
+  /** How products on subgroup matrices are built from those of the adapter; null where it has none for f16. */
+  readonly fragments?: FragmentShape | null;
   /** Largest binding to use, in bytes: the device's limit, or less in tests of splitting. */
   readonly bindingLimitBytes?: number;
 }
@@ -22,6 +25,8 @@ export class Gpu {
   readonly device: GPUDevice;
   readonly pipelines: PipelineCache;
   readonly bindingLimitBytes: number;
+  /** Null where the adapter has no subgroup matrices with f16 factors and f32 sums. */
+  readonly fragments: FragmentShape | null;
   /**
    * Size of the workgroups that add up a row: one subgroup, whose barriers cost next to nothing on a GPU. On drivers for
    * the CPU, where barriers are dear, subgroups are small.
@@ -40,6 +45,7 @@ export class Gpu {
     this.pipelines = new PipelineCache(device, options.kernelSource);
     const deviceLimit = device.limits.maxStorageBufferBindingSize;
     this.bindingLimitBytes = Math.min(options.bindingLimitBytes ?? deviceLimit, deviceLimit);
+    this.fragments = options.fragments ?? null;
     this.reductionLanes = Math.min(64, Math.max(4, options.subgroupSize || 32));
     this.#readbacks = new ReadbackPool(this);
     device.addEventListener("uncapturederror", (event) => {

@@ -7,6 +7,10 @@ export type KernelSource = (name: string) => string;
 export interface KernelVariant {
   /** Path below `kernels/` without `.wgsl`, such as `attention/forward`. */
   readonly kernel: string;
+  /** Directives that the kernel needs, put first: `enable f16`. */
+  readonly directives?: readonly string[];
+  /** Declarations made by a generator, put in front of the kernel after its prelude. */
+  readonly generated?: string;
   /** Files of `kernels/library/` that the kernel calls, put in front of it. */
   readonly library?: readonly string[];
   /** `const` and `alias` lines put in front of the kernel, for what overrides cannot do. */
@@ -45,6 +49,8 @@ export class PipelineCache {
   get(variant: KernelVariant, accesses: readonly Access[]): Pipeline {
     const key = JSON.stringify([
       variant.kernel,
+      variant.directives,
+      variant.generated,
       variant.library,
       sortedEntries(variant.prelude),
       sortedEntries(variant.constants),
@@ -109,7 +115,9 @@ export class PipelineCache {
 
   #module(variant: KernelVariant): Promise<GPUShaderModule> {
     const parts = [
+      ...(variant.directives ?? []).map((line) => `${line};\n`),
       ...sortedEntries(variant.prelude).map(([declaration, value]) => `${declaration} = ${value};\n`),
+      variant.generated ?? "",
       ...(variant.library ?? []).map((name) => this.#source(`library/${name}`)),
     ];
     const front = parts.join("");

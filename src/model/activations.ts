@@ -1,6 +1,7 @@
 import { type BufferRange, wholeBuffer } from "../gpu/buffer.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { createMatrix, type Matrix } from "../ops/matrix.ts";
+import type { HalfRows } from "../ops/tensor.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 import type { LoraSettings } from "../weights/peft-config.ts";
 import { PROJECTIONS, type Projection } from "../weights/projections.ts";
@@ -31,6 +32,8 @@ export interface ForwardScratch {
   readonly normed: Matrix;
   /** silu(gate) · up: (T, I). */
   readonly product: Matrix;
+  /** The left factor of the product at hand in f16; null on the f32 path. */
+  readonly half: HalfRows | null;
 }
 
 export interface BackwardScratch extends ForwardScratch {
@@ -46,6 +49,11 @@ export interface BackwardScratch extends ForwardScratch {
   readonly dV: Matrix;
   /** scale · dY·B of the projection at hand: (T, r). */
   readonly dLoraInner: Matrix | null;
+}
+
+/** Columns of the widest matrix that is multiplied by a weight, forward or backward. */
+export function widestFactor({ hiddenSize, intermediateSize, heads, headDim }: LlamaConfig): number {
+  return Math.max(hiddenSize, intermediateSize, heads * headDim);
 }
 
 /** Allocates matrices of `tokens` rows for a model. */
@@ -88,8 +96,10 @@ export class ActivationAllocator {
     };
   }
 
-  forwardScratch(): ForwardScratch {
+  /** @param half workspace of products on subgroup matrices, for which {@link widestFactor} columns suffice */
+  forwardScratch(half: HalfRows | null): ForwardScratch {
     return {
+      half,
       normed: this.hidden("normed"),
       product: this.#matrix("gate · up", this.#config.intermediateSize),
     };

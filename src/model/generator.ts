@@ -184,7 +184,7 @@ function createPlan({ gpu, weights, adapter, maxPositions, prefillTokens = PREFI
   const allocate = new ActivationAllocator(gpu, config, chunkTokens);
   const x = allocate.hidden("residual stream");
   const activations = allocate.layer("layer", x, adapter?.settings ?? null);
-  const scratch = allocate.forwardScratch();
+  const scratch = allocate.forwardScratch(null);
   const layersOver = (count: RowCount): Command[] => {
     const context: PassContext = { gpu, config, count, positions, visible, ropeTable: wholeBuffer(tableBuffer) };
     return [

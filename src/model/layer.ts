@@ -35,11 +35,12 @@ export interface Layer {
   readonly lora: { readonly factors: LayerFactors; readonly scale: number } | null;
 }
 
-function linearOf(context: PassContext, layer: Layer, projection: Projection): Linear {
+function linearOf(context: PassContext, layer: Layer, projection: Projection, { half }: ForwardScratch): Linear {
   const factors = layer.lora?.factors[projection];
   const inner = layer.activations.loraInner[projection];
   return {
     count: context.count,
+    half,
     w: layer.weights.projections[projection],
     lora: layer.lora && factors && inner ? { factors, scale: layer.lora.scale, inner } : null,
   };
@@ -67,7 +68,7 @@ export function layerForward(
   const { normed, product } = scratch;
   const { rmsNormEps: eps, headDim } = config;
   const linear = (projection: Projection, x: Matrix, y: Matrix, residual?: Matrix) =>
-    linearForward(gpu, linearOf(context, layer, projection), x, y, residual);
+    linearForward(gpu, linearOf(context, layer, projection, scratch), x, y, residual);
 
   return [
     ...rmsNormForward(gpu, { count, x: at.x, w: weights.inputNorm, eps, y: normed, rstd: at.rstdInput }),
@@ -114,7 +115,7 @@ export function layerBackward(
   const { normed, product, dx, dNormed, dProduct, dGate, dUp, dAttention, dQ, dK, dV } = scratch;
   const { rmsNormEps: eps, headDim } = config;
   const linear = (projection: Projection, x: Matrix, dy: Matrix, dxOf: Matrix | null, add: boolean) =>
-    linearBackward(gpu, linearOf(context, layer, projection), {
+    linearBackward(gpu, linearOf(context, layer, projection, scratch), {
       x,
       dy,
       gradients: gradients[projection] ?? null,

@@ -3,6 +3,7 @@ import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { matmulNN, matmulNT, matmulTN } from "../ops/matmul.ts";
 import type { Matrix, Weight } from "../ops/matrix.ts";
+import type { HalfRows } from "../ops/tensor.ts";
 import type { LoraFactors } from "./lora.ts";
 
 /** A frozen linear layer with its LoRA, where it has one. */
@@ -10,6 +11,8 @@ export interface Linear {
   readonly count: RowCount;
   readonly w: Weight;
   readonly lora: LinearLora | null;
+  /** Workspace of products on subgroup matrices, for a weight in f16. */
+  readonly half: HalfRows | null;
 }
 
 export interface LinearLora {
@@ -22,12 +25,12 @@ export interface LinearLora {
 
 /** y = x·Wᵀ + scale · (x·Aᵀ)·Bᵀ (+ residual). */
 export function linearForward(gpu: Gpu, linear: Linear, x: Matrix, y: Matrix, residual?: Matrix): Command[] {
-  const { count, w, lora } = linear;
-  if (!lora) return matmulNT(gpu, { count, x, w, y, residual });
+  const { count, w, lora, half } = linear;
+  if (!lora) return matmulNT(gpu, { count, x, w, y, residual, half });
   const { factors, scale, inner } = lora;
   return [
     ...matmulNT(gpu, { count, x, w: factors.a, y: inner, scale }),
-    ...matmulNT(gpu, { count, x, w, y, residual, lora: { u: inner, b: factors.b } }),
+    ...matmulNT(gpu, { count, x, w, y, residual, lora: { u: inner, b: factors.b }, half }),
   ];
 }
 
@@ -51,16 +54,16 @@ export interface LinearBackwardBuffers {
  * dB += dYᵀ·(s·XAᵀ),  dA += (s·dY·B)ᵀ·X,  dX = dY·W + (s·dY·B)·A.
  */
 export function linearBackward(gpu: Gpu, linear: Linear, buffers: LinearBackwardBuffers): Command[] {
-  const { count, w, lora } = linear;
+  const { count, w, lora, half } = linear;
   const { x, dy, gradients, dInner, dx, add } = buffers;
   const prior = add ? "add" : "drop";
-  if (!lora) return dx ? matmulNN(gpu, { count, x: dy, w, y: dx, prior }) : [];
+  if (!lora) return dx ? matmulNN(gpu, { count, x: dy, w, y: dx, prior, half }) : [];
   if (!gradients || !dInner) throw new Error("internal: LoRA without buffers for its gradients");
   const { factors, scale, inner } = lora;
   return [
     ...matmulTN(gpu, { count, p: dy, q: inner, y: gradients.b }),
     ...matmulNN(gpu, { count, x: dy, w: factors.b, y: dInner, prior: "drop", scale }),
     ...matmulTN(gpu, { count, p: dInner, q: x, y: gradients.a }),
-    ...(dx ? matmulNN(gpu, { count, x: dy, w, y: dx, prior, lora: { u: dInner, a: factors.a } }) : []),
+    ...(dx ? matmulNN(gpu, { count, x: dy, w, y: dx, prior, lora: { u: dInner, a: factors.a }, half }) : []),
   ];
 }

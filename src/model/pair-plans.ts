@@ -5,9 +5,10 @@ import { embedding, gatherRows, scatterRows } from "../ops/elementwise.ts";
 import { headBackward, headDivergence, headForward } from "../ops/head.ts";
 import { createMatrix, type Matrix, matrixBytes } from "../ops/matrix.ts";
 import { rmsNormBackward, rmsNormForward } from "../ops/norm.ts";
+import { createHalfRows } from "../ops/tensor.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 import { loraScale } from "../weights/peft-config.ts";
-import { ActivationAllocator, type LayerActivations } from "./activations.ts";
+import { ActivationAllocator, type LayerActivations, widestFactor } from "./activations.ts";
 import type { BaseWeights } from "./base-weights.ts";
 import type { BatchBuffers } from "./batch-buffers.ts";
 import { type BackwardContext, type Layer, layerBackward, layerForward } from "./layer.ts";
@@ -57,8 +58,12 @@ export function createPairPlans(options: PairPlanOptions, batch: BatchBuffers): 
   const activations = weights.layers.map((_, layer) =>
     allocate.layer(`layer ${layer}`, inputs[layer]!, adapter.settings),
   );
-  const scratch = allocate.forwardScratch();
   const head = createHeadBuffers(gpu, config, options);
+  const half =
+    weights.head.format === "f16"
+      ? createHalfRows(gpu, "left factor in f16", maxTokens, Math.max(widestFactor(config), head.logits.cols))
+      : null;
+  const scratch = allocate.forwardScratch(half);
 
   const layersOf = (who: Who): Layer[] =>
     weights.layers.map((layerWeights, layer) => {
@@ -81,7 +86,14 @@ export function createPairPlans(options: PairPlanOptions, batch: BatchBuffers): 
   ];
   const forward = (who: Who, sums?: Matrix): Command[] => [
     ...hiddenRows(who, head.hidden),
-    ...headForward(gpu, { ...head, count: headCount, w: weights.head, targets: batch.targets, ...(sums && { sums }) }),
+    ...headForward(gpu, {
+      ...head,
+      half,
+      count: headCount,
+      w: weights.head,
+      targets: batch.targets,
+      ...(sums && { sums }),
+    }),
   ];
 
   const train = (trained: readonly LayerFactors[]): NonNullable<PairPlans["train"]> => {
@@ -133,6 +145,7 @@ export function createPairPlans(options: PairPlanOptions, batch: BatchBuffers): 
         logits: head.logits,
         logitsReference,
         state,
+        half,
       }),
     ];
   };

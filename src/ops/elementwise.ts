@@ -2,7 +2,7 @@ import { type BufferRange, read, readWrite } from "../gpu/buffer.ts";
 import { type Command, dispatch, type Workgroups } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import { type Matrix, padded, type Weight } from "./matrix.ts";
+import { type Matrix, padded, type Weight, widenLibrary } from "./matrix.ts";
 
 /** One invocation per item of a row, 64 to a workgroup, and one line of workgroups per row. */
 function perRow(itemsPerRow: number, count: RowCount): () => Workgroups {
@@ -19,7 +19,7 @@ export function embedding(
     const constants = { GROUPS, FIRST_ROW: part.firstRow, ROWS: part.rows, W_IS_F32: w.format === "f32" };
     return dispatch(
       gpu,
-      { kernel: "elementwise/embedding", library: ["widen"], constants },
+      { kernel: "elementwise/embedding", library: [widenLibrary(w.format)], constants },
       [read(tokens), read(part.range), readWrite(x.range)],
       perRow(GROUPS, count),
     );

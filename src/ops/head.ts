@@ -3,7 +3,8 @@ import { type Command, dispatch } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { matmulNN, matmulNT } from "./matmul.ts";
-import { type Matrix, padded, type Weight, weightSlice } from "./matrix.ts";
+import { type Matrix, padded, type Weight, weightSlice, widenLibrary } from "./matrix.ts";
+import type { HalfRows } from "./tensor.ts";
 
 export interface HeadForward {
   /** R, the rows that predict a token of an answer. */
@@ -26,6 +27,8 @@ export interface HeadForward {
   readonly scale: BufferRange;
   /** (R, C): Σ exp(l − m) W, which backward needs. Not computed when only log-probabilities are wanted. */
   readonly sums?: Matrix;
+  /** Workspace of products on subgroup matrices, for a weight in f16. */
+  readonly half?: HalfRows | null;
 }
 
 /**
@@ -33,13 +36,13 @@ export interface HeadForward {
  * the hidden rows, as attention with W for both keys and values. The whole logits never exist.
  */
 export function headForward(gpu: Gpu, op: HeadForward): Command[] {
-  const { count, hidden, w, targets, logits, state, best, targetLogits, scale, sums } = op;
+  const { count, hidden, w, targets, logits, state, best, targetLogits, scale, sums, half } = op;
   const commands: Command[] = [];
   for (const { firstToken, chunk } of chunks(w, logits.cols)) {
     const isFirst = firstToken === 0;
     // A last, narrower chunk has rows of its own width in the same workspace.
     const chunkLogits = { ...logits, cols: chunk.rows };
-    commands.push(...matmulNT(gpu, { count, x: hidden, w: chunk, y: chunkLogits }));
+    commands.push(...matmulNT(gpu, { count, x: hidden, w: chunk, y: chunkLogits, half }));
     commands.push(
       dispatch(
         gpu,
@@ -66,7 +69,7 @@ export function headForward(gpu: Gpu, op: HeadForward): Command[] {
     );
     if (sums) {
       const prior = isFirst ? "drop" : { rowScale: scale };
-      commands.push(...matmulNN(gpu, { count, x: chunkLogits, w: chunk, y: sums, prior }));
+      commands.push(...matmulNN(gpu, { count, x: chunkLogits, w: chunk, y: sums, prior, half }));
     }
   }
   return commands;
@@ -81,16 +84,18 @@ export interface HeadDivergence {
   /** Workspace for one chunk of logits of each: (R, chunk). */
   readonly logits: Matrix;
   readonly logitsReference: Matrix;
+  /** As in {@link HeadForward}. */
+  readonly half?: HalfRows | null;
   /** (R, 8) f32: the two vec4 of each row that `kernels/head/divergence.wgsl` explains. */
   readonly state: BufferRange;
 }
 
 /** What KL(π ‖ π_ref) of every row is made of, chunk by chunk: `kernels/head/divergence.wgsl`. */
 export function headDivergence(gpu: Gpu, op: HeadDivergence): Command[] {
-  const { count, hidden, hiddenReference, w, logits, logitsReference, state } = op;
+  const { count, hidden, hiddenReference, w, logits, logitsReference, state, half } = op;
   return [...chunks(w, logits.cols)].flatMap(({ firstToken, chunk }) => [
-    ...matmulNT(gpu, { count, x: hidden, w: chunk, y: { ...logits, cols: chunk.rows } }),
-    ...matmulNT(gpu, { count, x: hiddenReference, w: chunk, y: { ...logitsReference, cols: chunk.rows } }),
+    ...matmulNT(gpu, { count, x: hidden, w: chunk, y: { ...logits, cols: chunk.rows }, half }),
+    ...matmulNT(gpu, { count, x: hiddenReference, w: chunk, y: { ...logitsReference, cols: chunk.rows }, half }),
     dispatch(
       gpu,
       {
@@ -137,7 +142,7 @@ export function headBackward(gpu: Gpu, op: HeadBackward): Command[] {
     const constants = { GROUPS, FIRST_ROW: part.firstRow, ROWS: part.rows, W_IS_F32: w.format === "f32" };
     return dispatch(
       gpu,
-      { kernel: "head/backward", library: ["widen"], constants },
+      { kernel: "head/backward", library: [widenLibrary(w.format)], constants },
       [read(targets), read(coefficients), read(state), read(sums.range), read(part.range), readWrite(dHidden.range)],
       () => [Math.ceil(GROUPS / 64), count.value, 1],
     );

@@ -1,8 +1,10 @@
 import { type BufferRange, read, readWrite, uniform } from "../gpu/buffer.ts";
 import { type Command, dispatch, type Workgroups } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
+import type { FragmentShape } from "../gpu/fragment-shape.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import { type Matrix, padded, type Weight, type WeightFormat, type WeightPart } from "./matrix.ts";
+import { type Matrix, padded, type Weight, type WeightFormat, type WeightPart, widenLibrary } from "./matrix.ts";
+import { type Addition, type HalfRows, packRows, tensorProduct } from "./tensor.ts";
 
 /** Elements of the result that an invocation computes along each side. */
 const TILE = 8;
@@ -41,6 +43,8 @@ export interface LinearForward {
   readonly residual?: Matrix | undefined;
   /** Factor of X·Wᵀ, 1 if not given. */
   readonly scale?: number;
+  /** Workspace for X in f16: with it, and W in f16, the product is taken on subgroup matrices. */
+  readonly half?: HalfRows | null | undefined;
 }
 
 /**
@@ -58,6 +62,7 @@ export function matmulNT(gpu: Gpu, op: LinearForward): Command[] {
     ...(residual ? ([["R's columns are Y's", residual.cols, y.cols]] as const) : []),
   ]);
   if (count.max === 1) return w.parts.map((part) => vectorNT(gpu, op, w.format, part));
+  if (op.half && w.format === "f16") return tensorNT(gpu, op, w, op.half);
   return w.parts.map((part) => {
     const constants = {
       ...workgroupShape(part.rows),
@@ -72,7 +77,7 @@ export function matmulNT(gpu: Gpu, op: LinearForward): Command[] {
     };
     return dispatch(
       gpu,
-      { kernel: "matmul/nt", library: ["widen"], constants },
+      { kernel: "matmul/nt", library: [widenLibrary(w.format)], constants },
       [
         uniform(count.uniform),
         read(x.range),
@@ -108,7 +113,7 @@ function vectorNT(gpu: Gpu, op: LinearForward, format: WeightFormat, part: Weigh
   };
   return dispatch(
     gpu,
-    { kernel: "matmul/vector", library: ["widen"], constants },
+    { kernel: "matmul/vector", library: [widenLibrary(format)], constants },
     [
       read(x.range),
       read(part.range),
@@ -138,6 +143,8 @@ export interface LinearBackward {
   readonly prior: Prior;
   /** Factor of X·W, 1 if not given. */
   readonly scale?: number;
+  /** As in {@link LinearForward}. */
+  readonly half?: HalfRows | null | undefined;
 }
 
 /** Y = scale · X·W (+ U·A) (+ what Y held): `kernels/matmul/nn.wgsl`, one dispatch for each part of W. */
@@ -150,6 +157,7 @@ export function matmulNN(gpu: Gpu, op: LinearBackward): Command[] {
     ...(lora ? ([["A's columns are W's", lora.a.cols, w.cols]] as const) : []),
     ...(lora ? ([["A's rows are U's columns", lora.a.rows, lora.u.cols]] as const) : []),
   ]);
+  if (op.half && w.format === "f16") return tensorNN(gpu, op, w, op.half);
   return w.parts.map((part, index) => {
     const isFirst = index === 0;
     const adds = prior === "add" || !isFirst;
@@ -166,7 +174,7 @@ export function matmulNN(gpu: Gpu, op: LinearBackward): Command[] {
     };
     return dispatch(
       gpu,
-      { kernel: "matmul/nn", library: ["widen"], constants },
+      { kernel: "matmul/nn", library: [widenLibrary(w.format)], constants },
       [
         uniform(count.uniform),
         read(x.range),
@@ -179,6 +187,70 @@ export function matmulNN(gpu: Gpu, op: LinearBackward): Command[] {
       () => workgroupsOver(count.value, w.cols),
     );
   });
+}
+
+/** `matmulNT` on subgroup matrices: one dispatch that packs X, and one for each part of W. */
+function tensorNT(gpu: Gpu, op: LinearForward, w: Weight, half: HalfRows): Command[] {
+  const { count, x, y, lora, residual, scale = 1 } = op;
+  const addition: Addition = residual ? { kind: "residual", residual: residual.range } : { kind: "none" };
+  return [
+    packRows(gpu, count, x, half),
+    ...w.parts.map((part) =>
+      tensorProduct(gpu, {
+        count,
+        shape: tensorShape(gpu),
+        half,
+        xCols: x.cols,
+        firstXColumn: 0,
+        k: x.cols,
+        n: part.rows,
+        w: part.range,
+        transposed: true,
+        lora: lora ? { u: lora.u.range, v: rowsFrom(lora.b, part), rank: lora.u.cols } : null,
+        addition,
+        y,
+        firstYColumn: part.firstRow,
+        scale,
+      }),
+    ),
+  ];
+}
+
+/** `matmulNN` on subgroup matrices, likewise. */
+function tensorNN(gpu: Gpu, op: LinearBackward, w: Weight, half: HalfRows): Command[] {
+  const { count, x, y, lora, prior, scale = 1 } = op;
+  const first: Addition =
+    prior === "drop"
+      ? { kind: "none" }
+      : prior === "add"
+        ? { kind: "y" }
+        : { kind: "y times rows", rowScale: prior.rowScale };
+  return [
+    packRows(gpu, count, x, half),
+    ...w.parts.map((part, index) =>
+      tensorProduct(gpu, {
+        count,
+        shape: tensorShape(gpu),
+        half,
+        xCols: x.cols,
+        firstXColumn: part.firstRow,
+        k: part.rows,
+        n: w.cols,
+        w: part.range,
+        transposed: false,
+        lora: lora && index === 0 ? { u: lora.u.range, v: lora.a.range, rank: lora.u.cols } : null,
+        addition: index === 0 ? first : { kind: "y" },
+        y,
+        firstYColumn: 0,
+        scale,
+      }),
+    ),
+  ];
+}
+
+function tensorShape({ fragments }: Gpu): FragmentShape {
+  if (!fragments) throw new Error("internal: this device has no subgroup matrices for f16");
+  return fragments;
 }
 
 export interface FactorGradient {

@@ -28,8 +28,11 @@ export function createMatrix(gpu: Gpu, label: string, rows: number, cols: number
   return { range: wholeBuffer(gpu.buffer(label, matrixBytes(rows, cols))), rows, cols };
 }
 
-/** How the elements of a frozen weight are kept: bf16 packed two to a u32, or f32 where the file has f16 or f32. */
-export type WeightFormat = "bf16" | "f32";
+/**
+ * How the elements of a frozen weight are kept. For f32 matmuls: bf16 as in the file, packed two to a u32, or f32 where
+ * the file has f16 or f32. For matmuls on subgroup matrices: f16.
+ */
+export type WeightFormat = "bf16" | "f16" | "f32";
 
 /** Rows `firstRow` to `firstRow + rows` of a weight, in one binding. */
 export interface WeightPart {
@@ -47,7 +50,12 @@ export interface Weight {
 }
 
 export function weightRowBytes(format: WeightFormat, cols: number): number {
-  return padded(cols) * (format === "bf16" ? 2 : 4);
+  return padded(cols) * (format === "f32" ? 4 : 2);
+}
+
+/** The file of kernels/library that widens a weight's elements to f32. */
+export function widenLibrary(format: WeightFormat): "widen" | "widen_f16" {
+  return format === "f16" ? "widen_f16" : "widen";
 }
 
 /** Parts begin at a multiple of this many rows: then their offsets, and those of B beside them, are multiples of 256 bytes. */

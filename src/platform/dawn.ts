@@ -3,6 +3,7 @@ import path from "node:path";
 import { DeviceError } from "../errors.ts";
 import { Gpu } from "../gpu/gpu.ts";
 import { readKernel } from "./kernels.ts";
+import { fragmentShapeOf } from "./subgroup-matrices.ts";
 import { findSwiftShader } from "./swiftshader.ts";
 
 /** What `--device` says: the best GPU, a driver that runs on the CPU, or the first adapter whose name contains this. */
@@ -54,7 +55,7 @@ const PROFILE_FLAGS: Readonly<Record<DeviceProfile, readonly string[]>> = {
 };
 
 /** Features the trainer can use. Each is asked for only where the adapter has it. */
-const WANTED_FEATURES = ["subgroups", "shader-f16", "timestamp-query"] as const satisfies readonly GPUFeatureName[];
+const WANTED_FEATURES = ["subgroups", "shader-f16", "timestamp-query", "chromium-experimental-subgroup-matrix"];
 
 /**
  * Opens a WebGPU device through Dawn with the adapter's own limits.
@@ -78,12 +79,13 @@ export async function openDevice(request: DeviceRequest): Promise<OpenedDevice> 
   }
   const device = await adapter.requestDevice({
     requiredLimits,
-    requiredFeatures: WANTED_FEATURES.filter((feature) => adapter.features.has(feature)),
+    requiredFeatures: WANTED_FEATURES.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[],
   });
   const { bindingLimitBytes } = request;
   const gpu = new Gpu(device, {
     kernelSource: readKernel,
     subgroupSize: adapter.info.subgroupMaxSize,
+    fragments: fragmentShapeOf(adapter),
     ...(bindingLimitBytes === undefined ? {} : { bindingLimitBytes }),
   });
   openDevices++;

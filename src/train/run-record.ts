@@ -37,13 +37,14 @@ export function describeRun(facts: RunFacts, results: RunResults | null): object
       max_binding_bytes: opened.gpu.bindingLimitBytes,
       max_buffer_bytes: limits.maxBufferSize,
     },
-    precision: "f32",
+    precision: base.precision,
     model: {
       reference: config.model,
       ...(model.source === "local" ? {} : { revision: model.revision, commit: model.commit }),
       shape: folder.config,
       parameters: count(llamaTensors(folder.config).map(({ shape }) => shape.reduce((a, b) => a * b, 1))),
       size_bytes: base.sizeBytes,
+      rounded_to_f16: base.rounded,
     },
     lora: {
       r: start.adapter.r,

@@ -5,7 +5,7 @@ import { resolveModel } from "../hub/resolve.ts";
 import { createLoraGradients, uploadAdapter } from "../model/lora.ts";
 import { PairModel } from "../model/pair-model.ts";
 import { type DeviceChoice, type DeviceProfile, type OpenedDevice, openDevice } from "../platform/dawn.ts";
-import { loadBaseWeights } from "../platform/load-base.ts";
+import { loadBaseWeights, type Precision } from "../platform/load-base.ts";
 import type { Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
 import { openModelFolder } from "../weights/model-folder.ts";
@@ -13,6 +13,7 @@ import { exportResults } from "./export-results.ts";
 import { trainLoop } from "./loop.ts";
 import type { ReferenceLogps } from "./objective.ts";
 import { createOptimizer } from "./optimizer.ts";
+import { choosePrecision, type PrecisionChoice } from "./precision.ts";
 import { type PreparedData, readData } from "./prepare-data.ts";
 import { longestSequence, type PreparedRun, prepareRun, reportPreflight } from "./prepare-run.ts";
 import { formatDuration, formatShare } from "./progress.ts";
@@ -30,6 +31,7 @@ export interface RunRequest {
   readonly config: Config;
   readonly device: DeviceChoice;
   readonly profile: DeviceProfile;
+  readonly precision: PrecisionChoice;
   /** Stop after the preflight: nothing is computed or written. */
   readonly dryRun: boolean;
 }
@@ -45,7 +47,7 @@ const NEVER = new AbortController().signal;
  * @throws ExpectedError whose exit code says what kind of thing went wrong
  */
 export async function run(
-  { config, device, profile, dryRun }: RunRequest,
+  { config, device, profile, precision, dryRun }: RunRequest,
   terminal: Terminal,
   signal: AbortSignal = NEVER,
 ): Promise<void> {
@@ -65,7 +67,7 @@ export async function run(
     const opened = await openDevice({ device, profile });
     try {
       if (opened.notice) terminal.line(opened.notice);
-      await trainAndExport(prepared, opened, terminal, signal);
+      await trainAndExport(prepared, opened, choosePrecision(precision, opened), terminal, signal);
     } finally {
       opened.close();
     }
@@ -77,6 +79,7 @@ export async function run(
 async function trainAndExport(
   prepared: PreparedRun,
   opened: OpenedDevice,
+  precision: Precision,
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<void> {
@@ -88,11 +91,12 @@ async function trainAndExport(
   const maxTokens = tokenBudget([...data.train, ...data.evaluation], config, objective, folder.config, gpu);
 
   const base = await timed(timings, "load_s", () =>
-    loadBaseWeights(gpu, folder, (doneBytes, totalBytes) => {
+    loadBaseWeights(gpu, folder, precision, (doneBytes, totalBytes) => {
       signal.throwIfAborted();
       terminal.status(`loading the model: ${formatShare(doneBytes, totalBytes)}`);
     }),
   );
+  if (base.rounded > 0) terminal.line(`f16 rounded ${base.rounded} of the base's weights, which are below its range`);
   const adapter = uploadAdapter(gpu, folder.config, start.adapter);
   const gradients = createLoraGradients(gpu, folder.config, adapter.settings);
   const model = new PairModel({
@@ -108,7 +112,7 @@ async function trainAndExport(
   terminal.status(`compiling ${gpu.pipelines.count} kernels`);
   await timed(timings, "compile_s", () => gpu.pipelines.ready());
   terminal.line(
-    `${opened.adapter.name}: model and buffers take ${(gpu.memory.liveBytes / 1e9).toFixed(2)} GB, with up to ${maxTokens} tokens in a GPU batch`,
+    `${opened.adapter.name}: ${precision} matmuls, model and buffers take ${(gpu.memory.liveBytes / 1e9).toFixed(2)} GB, with up to ${maxTokens} tokens in a GPU batch`,
   );
 
   const reference = await timed(timings, "reference_s", () =>

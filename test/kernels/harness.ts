@@ -12,7 +12,7 @@ import {
   type WeightFormat,
 } from "../../src/ops/matrix.ts";
 import { readKernel } from "../../src/platform/kernels.ts";
-import { encodeFloats } from "../../src/weights/half.ts";
+import { encodeFloats, type FloatDtype } from "../../src/weights/half.ts";
 import { firstDifference, KERNEL_TOLERANCE, type Numbers, relativeError } from "../numbers.ts";
 
 // Runs ops as the model does: matrices with zero padding, more rows in the buffers than the batch has. What a kernel must
@@ -64,7 +64,9 @@ export function inputVector(gpu: Gpu, values: Float32Array<ArrayBuffer>): Buffer
   return inputWords(gpu, laidOut);
 }
 
-/** A frozen weight in as many parts as the device's binding limit asks for. bf16 values must be exact in bf16. */
+const FILE_DTYPE = { bf16: "BF16", f16: "F16", f32: "F32" } as const satisfies Record<WeightFormat, FloatDtype>;
+
+/** A frozen weight in as many parts as the device's binding limit asks for. Values must be exact in its format. */
 export function inputWeight(gpu: Gpu, format: WeightFormat, values: Numbers, rows: number, cols: number): Weight {
   const weight = createWeight(gpu, "weight", format, rows, cols);
   for (const part of weight.parts) {
@@ -72,7 +74,7 @@ export function inputWeight(gpu: Gpu, format: WeightFormat, values: Numbers, row
     for (let row = 0; row < part.rows; row++) {
       for (let c = 0; c < cols; c++) laidOut[row * padded(cols) + c] = values[(part.firstRow + row) * cols + c]!;
     }
-    const bytes = encodeFloats(format === "bf16" ? "BF16" : "F32", laidOut);
+    const bytes = encodeFloats(FILE_DTYPE[format], laidOut);
     gpu.write(part.range.buffer, 0, new Uint8Array(bytes));
   }
   return weight;

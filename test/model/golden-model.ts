@@ -15,7 +15,7 @@ export function rootPath(path: string): string {
 export async function loadModel(gpu: Gpu, folder: string): Promise<BaseWeights> {
   const model = await openModelFolder(rootPath(folder));
   try {
-    return (await loadBaseWeights(gpu, model)).weights;
+    return (await loadBaseWeights(gpu, model, "f32")).weights;
   } finally {
     await model.close();
   }

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, vi } from "vitest";
 import type { Config } from "../../src/config/schema.ts";
+import type { Precision } from "../../src/platform/load-base.ts";
 import { run } from "../../src/train/run.ts";
 import { TEST_DEVICE } from "../device.ts";
 import { type GoldenTensor, type LogRecord, readAdapter, readTensors } from "../golden/read.ts";
@@ -24,6 +25,7 @@ export interface WholeRun {
 /** What tests read of run.json. */
 export interface RunFacts {
   readonly status: string;
+  readonly precision: Precision;
   readonly reference: "computed" | "cache";
   readonly schedule: { readonly total_steps: number; readonly max_tokens_per_batch: number };
   readonly adapter_sha256: string;
@@ -51,14 +53,19 @@ export const NO_MERGE = "export.merged_16bit=false";
  *
  * @param cacheFolder where the reference is kept, if the config keeps it
  */
-export async function trainWhole(folder: string, config: Config, cacheFolder = folder): Promise<WholeRun> {
+export async function trainWhole(
+  folder: string,
+  config: Config,
+  cacheFolder = folder,
+  precision: Precision = "f32",
+): Promise<WholeRun> {
   const output = mkdtempSync(join(folder, "run-"));
   process.chdir(rootPath(".")); // The paths in a config are relative to the working directory.
   vi.stubEnv("XDG_CACHE_HOME", cacheFolder);
   try {
     const request = { config: { ...config, output_dir: output }, device: TEST_DEVICE, dryRun: false };
     const silent = { line: () => {}, status: () => {}, progress: () => {} };
-    await run({ ...request, profile: "safe" }, silent);
+    await run({ ...request, profile: "safe", precision }, silent);
   } finally {
     vi.unstubAllEnvs();
   }
