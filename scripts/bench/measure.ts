@@ -51,7 +51,7 @@ export async function fastest(
 /** Wall clock from submit to the end of `repetitions` runs. */
 async function timeMs(gpu: Gpu, commands: readonly Command[], repetitions: number): Promise<number> {
   const encoder = gpu.device.createCommandEncoder();
-  for (let i = 0; i < repetitions; i++) encode(encoder, commands);
+  for (let i = 0; i < repetitions; i++) encode(gpu, encoder, commands);
   const buffer = encoder.finish();
   const startMs = performance.now();
   gpu.device.queue.submit([buffer]);

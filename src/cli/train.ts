@@ -13,6 +13,7 @@ interface TrainOptions {
   readonly device: string;
   readonly precision: string;
   readonly safe?: boolean;
+  readonly profile?: boolean;
   readonly dryRun?: boolean;
 }
 
@@ -24,6 +25,7 @@ export function addTrainCommand(program: Command): void {
     .option("--device <name>", "auto, software or part of a GPU's name", "auto")
     .option("--precision <path>", "matmuls in f32, or in f16 on tensor cores: auto, f32, f16", "auto")
     .option("--safe", "keep all checks of the GPU layer on: slower")
+    .option("--profile", "time each kernel in steps 2 to 4")
     .option("--dry-run", "check config, model and data, show the plan, and stop")
     .addOption(new Option("--resume [checkpoint]").hideHelp())
     // What stands where a command would: without this it is counted, not named.
@@ -38,7 +40,7 @@ export function addTrainCommand(program: Command): void {
 }
 
 async function train(
-  { config: file, set = [], resume, device, precision, safe = false, dryRun = false }: TrainOptions,
+  { config: file, set = [], resume, device, precision, safe = false, profile = false, dryRun = false }: TrainOptions,
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<void> {
@@ -50,7 +52,11 @@ async function train(
     throw new InputError(`--precision must be auto, f32 or f16, got "${printable(precision)}"`);
   }
   const { config } = loadConfig(file, set);
-  await run({ config, device, profile: safe ? "safe" : "fast", precision, dryRun }, terminal, signal);
+  await run(
+    { config, device, profile: safe ? "safe" : "fast", precision, profileSteps: profile, dryRun },
+    terminal,
+    signal,
+  );
 }
 
 function unknownCommand(name: string, program: Command): InputError {

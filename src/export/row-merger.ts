@@ -139,7 +139,7 @@ export class RowMerger {
       front(this.#buffers.sums, workgroups * MERGE_SUMS * 4),
     );
     const encoder = gpu.device.createCommandEncoder();
-    encode(encoder, commands);
+    encode(this.#gpu, encoder, commands);
     readback.encode(encoder);
     gpu.device.queue.submit([encoder.finish()]);
     const [merged, partials] = await readback.finish();

@@ -4,6 +4,14 @@ import type { KernelVariant, Pipeline } from "./pipelines.ts";
 
 export type Workgroups = readonly [x: number, y: number, z: number];
 
+/** What a dispatch computes and moves at least, for a profile. */
+export interface Work {
+  /** A multiplication and an addition are two. */
+  readonly flops: number;
+  /** Read and written, each element once. */
+  readonly bytes: number;
+}
+
 export interface Dispatch {
   readonly kind: "dispatch";
   readonly label: string;
@@ -11,6 +19,8 @@ export interface Dispatch {
   readonly bindGroup: GPUBindGroup;
   /** Asked at each replay, because the number of rows changes from batch to batch. */
   readonly workgroups: () => Workgroups;
+  /** Null where it does not follow from the number of rows alone. */
+  readonly work: (() => Work) | null;
 }
 
 export interface Copy {
@@ -37,6 +47,7 @@ export function dispatch(
   variant: KernelVariant,
   bindings: readonly Binding[],
   workgroups: () => Workgroups,
+  work: (() => Work) | null = null,
 ): Dispatch {
   const accesses: Access[] = bindings.map((binding) => binding.access);
   const pipeline = gpu.pipelines.get(variant, accesses);
@@ -55,15 +66,19 @@ export function dispatch(
       resource: { buffer: range.buffer.raw, offset: range.offsetBytes, size: range.sizeBytes },
     })),
   });
-  return { kind: "dispatch", label: variant.kernel, pipeline, bindGroup, workgroups };
+  return { kind: "dispatch", label: variant.kernel, pipeline, bindGroup, workgroups, work };
 }
 
 export function clear(range: BufferRange): Clear {
   return { kind: "clear", range };
 }
 
-/** Records commands into an encoder. Consecutive dispatches share a compute pass; WebGPU orders them by their buffers. */
-export function encode(encoder: GPUCommandEncoder, commands: Iterable<Command>): void {
+/**
+ * Records commands into an encoder. Consecutive dispatches share a compute pass, and WebGPU orders them by their buffers;
+ * only while they are profiled has each a pass of its own.
+ */
+export function encode({ profiler }: Gpu, encoder: GPUCommandEncoder, commands: Iterable<Command>): void {
+  const timer = profiler?.isActive ? profiler : null;
   let pass: GPUComputePassEncoder | undefined;
   const endPass = () => {
     pass?.end();
@@ -77,6 +92,11 @@ export function encode(encoder: GPUCommandEncoder, commands: Iterable<Command>):
           throw new Error(`internal: ${command.label} dispatches ${x} x ${y} x ${z} workgroups, over the limit`);
         }
         if (x * y * z === 0) break;
+        if (timer) {
+          endPass();
+          const timestampWrites = timer.time(encoder, command.label, command.work?.() ?? null);
+          pass = encoder.beginComputePass({ timestampWrites });
+        }
         pass ??= encoder.beginComputePass();
         pass.setPipeline(command.pipeline.value());
         pass.setBindGroup(0, command.bindGroup);
@@ -100,4 +120,5 @@ export function encode(encoder: GPUCommandEncoder, commands: Iterable<Command>):
     }
   }
   endPass();
+  timer?.resolve(encoder);
 }

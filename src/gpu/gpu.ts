@@ -2,6 +2,7 @@ import { DeviceError } from "../errors.ts";
 import type { BufferRange, GpuBuffer } from "./buffer.ts";
 import type { FragmentShape } from "./fragment-shape.ts";
 import { type KernelSource, PipelineCache } from "./pipelines.ts";
+import { Profiler } from "./profiler.ts";
 import { ReadbackPool } from "./readback.ts";
 
 export interface GpuOptions {
@@ -32,6 +33,8 @@ export class Gpu {
    * the CPU, where barriers are dear, subgroups are small.
    */
   readonly reductionLanes: number;
+  /** Null where the adapter has no timestamps. */
+  readonly profiler: Profiler | null;
   readonly #readbacks: ReadbackPool;
   readonly #live = new Set<GpuBuffer>();
   #collected: GpuBuffer[] | undefined;
@@ -48,6 +51,7 @@ export class Gpu {
     this.fragments = options.fragments ?? null;
     this.reductionLanes = Math.min(64, Math.max(4, options.subgroupSize || 32));
     this.#readbacks = new ReadbackPool(this);
+    this.profiler = device.features.has("timestamp-query") ? new Profiler(this) : null;
     device.addEventListener("uncapturederror", (event) => {
       this.#failure ??= describeError((event as GPUUncapturedErrorEvent).error);
     });
@@ -151,6 +155,7 @@ export class Gpu {
   /** Destroys every buffer and the device. */
   destroy(): void {
     this.#destroyed = true;
+    this.profiler?.destroy();
     this.#readbacks.destroy();
     for (const buffer of [...this.#live]) this.release(buffer);
     this.device.destroy();

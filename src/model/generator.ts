@@ -86,7 +86,7 @@ export class Generator {
       done += rows;
       if (done === tokens.length) {
         const encoder = gpu.device.createCommandEncoder();
-        encode(encoder, head);
+        encode(this.#gpu, encoder, head);
         readback.encode(encoder);
         commandBuffers.push(encoder.finish());
       }
@@ -141,7 +141,7 @@ export class Generator {
 
   #encode(commands: readonly Command[]): GPUCommandBuffer {
     const encoder = this.#gpu.device.createCommandEncoder();
-    encode(encoder, commands);
+    encode(this.#gpu, encoder, commands);
     return encoder.finish();
   }
 }

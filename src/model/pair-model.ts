@@ -56,7 +56,7 @@ export class PairModel {
     const results = this.#runHead(train.forward);
     results.catch(() => {}); // Awaited below, unless encoding throws first: never an unhandled rejection.
     const encoder = this.#gpu.device.createCommandEncoder();
-    encode(encoder, train.backward);
+    encode(this.#gpu, encoder, train.backward);
     const backward = encoder.finish();
     const coefficients = coefficientsOf(await results);
     this.#gpu.write(this.#batch.coefficients.buffer, 0, coefficients);
@@ -95,7 +95,7 @@ export class PairModel {
   async #run(commands: readonly Command[], results: readonly BufferRange[]): Promise<ArrayBuffer[]> {
     const readback = this.#gpu.readback(...results);
     const encoder = this.#gpu.device.createCommandEncoder();
-    encode(encoder, commands);
+    encode(this.#gpu, encoder, commands);
     readback.encode(encoder);
     this.#gpu.device.queue.submit([encoder.finish()]);
     return readback.finish();

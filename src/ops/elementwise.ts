@@ -2,7 +2,7 @@ import { type BufferRange, read, readWrite } from "../gpu/buffer.ts";
 import { type Command, dispatch, type Workgroups } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import { type Matrix, padded, type Weight, widenLibrary } from "./matrix.ts";
+import { type Matrix, padded, rowWork, type Weight, widenLibrary } from "./matrix.ts";
 
 /** One invocation per item of a row, 64 to a workgroup, and one line of workgroups per row. */
 function perRow(itemsPerRow: number, count: RowCount): () => Workgroups {
@@ -38,6 +38,7 @@ export function swigluForward(
       { kernel: "elementwise/swiglu_forward", library: ["sigmoid"], constants: { ROW_VECS } },
       [read(gate.range), read(up.range), readWrite(y.range)],
       perRow(ROW_VECS, count),
+      rowWork(count, gate, up, y),
     ),
   ];
 }
@@ -54,6 +55,7 @@ export function swigluBackward(
       { kernel: "elementwise/swiglu_backward", library: ["sigmoid"], constants: { ROW_VECS } },
       [read(op.gate.range), read(op.up.range), read(op.dy.range), readWrite(op.dGate.range), readWrite(op.dUp.range)],
       perRow(ROW_VECS, op.count),
+      rowWork(op.count, op.gate, op.up, op.dy, op.dGate, op.dUp),
     ),
   ];
 }
@@ -82,6 +84,7 @@ export function rope(gpu: Gpu, { count, positions, table, x, headDim, inverse }:
       { kernel: "elementwise/rope", constants },
       [read(positions), read(table), readWrite(x.range)],
       perRow(HEADS * HALF, count),
+      rowWork(count, x, x),
     ),
   ];
 }
@@ -109,5 +112,6 @@ function moveRows(gpu: Gpu, kernel: string, count: RowCount, rows: BufferRange, 
     { kernel, constants: { ROW_VECS } },
     [read(rows), read(x.range), readWrite(y.range)],
     perRow(ROW_VECS, count),
+    rowWork(count, x, x),
   );
 }

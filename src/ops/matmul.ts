@@ -1,9 +1,17 @@
 import { type BufferRange, read, readWrite, uniform } from "../gpu/buffer.ts";
-import { type Command, dispatch, type Workgroups } from "../gpu/commands.ts";
+import { type Command, dispatch, type Work, type Workgroups } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { FragmentShape } from "../gpu/fragment-shape.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import { type Matrix, padded, type Weight, type WeightFormat, type WeightPart, widenLibrary } from "./matrix.ts";
+import {
+  type Matrix,
+  padded,
+  type Weight,
+  type WeightFormat,
+  type WeightPart,
+  weightRowBytes,
+  widenLibrary,
+} from "./matrix.ts";
 import { type Addition, type HalfRows, packRows, tensorProduct } from "./tensor.ts";
 
 /** Elements of the result that an invocation computes along each side. */
@@ -88,6 +96,12 @@ export function matmulNT(gpu: Gpu, op: LinearForward): Command[] {
         readWrite(y.range),
       ],
       () => workgroupsOver(count.value, part.rows),
+      productWork(count, {
+        k: w.cols,
+        n: part.rows,
+        rank: lora?.u.cols ?? 0,
+        weightBytes: weightRowBytes(w.format, w.cols) * part.rows,
+      }),
     );
   });
 }
@@ -123,6 +137,7 @@ function vectorNT(gpu: Gpu, op: LinearForward, format: WeightFormat, part: Weigh
       readWrite(y.range),
     ],
     () => [GRID_X, Math.ceil(N_VECS / GRID_X), count.value],
+    productWork(count, { k: x.cols, n: part.rows, rank: lora?.u.cols ?? 0, weightBytes: part.range.sizeBytes }),
   );
 }
 
@@ -185,6 +200,12 @@ export function matmulNN(gpu: Gpu, op: LinearBackward): Command[] {
         readWrite(y.range),
       ],
       () => workgroupsOver(count.value, w.cols),
+      productWork(count, {
+        k: part.rows,
+        n: w.cols,
+        rank: isFirst ? (lora?.u.cols ?? 0) : 0,
+        weightBytes: weightRowBytes(w.format, w.cols) * part.rows,
+      }),
     );
   });
 }
@@ -253,6 +274,17 @@ function tensorShape({ fragments }: Gpu): FragmentShape {
   return fragments;
 }
 
+/** Work of X·W and LoRA's second product: `k` the length of the sum, `n` the columns of the result. */
+function productWork(
+  count: RowCount,
+  { k, n, rank, weightBytes }: { k: number; n: number; rank: number; weightBytes: number },
+): () => Work {
+  return () => ({
+    flops: 2 * count.value * n * (k + rank),
+    bytes: weightBytes + 4 * (count.value * (k + n + rank) + rank * n),
+  });
+}
+
 export interface FactorGradient {
   /** T, the rows of P and Q. */
   readonly count: RowCount;
@@ -277,6 +309,10 @@ export function matmulTN(gpu: Gpu, { count, p, q, y }: FactorGradient): Command[
       { kernel: "matmul/tn", constants },
       [uniform(count.uniform), read(p.range), read(q.range), readWrite(y.range)],
       () => workgroupsOver(p.cols, q.cols),
+      () => ({
+        flops: 2 * count.value * p.cols * q.cols,
+        bytes: 4 * (count.value * (padded(p.cols) + padded(q.cols)) + 2 * padded(p.cols) * padded(q.cols)),
+      }),
     ),
   ];
 }

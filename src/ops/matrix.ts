@@ -1,4 +1,6 @@
 import { type BufferRange, wholeBuffer } from "../gpu/buffer.ts";
+import type { Work } from "../gpu/commands.ts";
+import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 
 /**
@@ -21,6 +23,12 @@ export interface Matrix {
 
 export function matrixBytes(rows: number, cols: number): number {
   return padded(rows) * padded(cols) * 4;
+}
+
+/** Work of an elementwise kernel: its matrices' rows are read or written once each. */
+export function rowWork(count: RowCount, ...matrices: readonly Matrix[]): () => Work {
+  const bytesPerRow = matrices.reduce((sum, { cols }) => sum + 4 * padded(cols), 0);
+  return () => ({ flops: 0, bytes: count.value * bytesPerRow });
 }
 
 /** A zero-filled f32 matrix. */

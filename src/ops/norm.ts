@@ -2,7 +2,7 @@ import { type BufferRange, read, readWrite } from "../gpu/buffer.ts";
 import { type Command, dispatch } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import { type Matrix, padded } from "./matrix.ts";
+import { type Matrix, padded, rowWork } from "./matrix.ts";
 
 export interface RmsNormForward {
   readonly count: RowCount;
@@ -26,6 +26,7 @@ export function rmsNormForward(gpu: Gpu, { count, x, w, eps, y, rstd }: RmsNormF
       { kernel: "norm/rms_forward", library: ["workgroup_sum"], constants },
       [read(x.range), read(w), readWrite(y.range), readWrite(rstd)],
       () => [count.value, 1, 1],
+      rowWork(count, x, y),
     ),
   ];
 }
@@ -51,6 +52,7 @@ export function rmsNormBackward(gpu: Gpu, { count, x, w, rstd, dy, dx, add }: Rm
       { kernel: "norm/rms_backward", library: ["workgroup_sum"], constants },
       [read(x.range), read(w), read(rstd), read(dy.range), readWrite(dx.range)],
       () => [count.value, 1, 1],
+      rowWork(count, x, dy, dx, ...(add ? [dx] : [])),
     ),
   ];
 }

@@ -39,6 +39,7 @@ export function packRows(gpu: Gpu, count: RowCount, x: Matrix, half: HalfRows): 
     },
     [read(x.range), readWrite(half.range), readWrite(half.factor)],
     () => [count.value, 1, 1],
+    () => ({ flops: 0, bytes: count.value * groups * (32 + 16) }),
   );
 }
 
@@ -124,5 +125,9 @@ export function tensorProduct(gpu: Gpu, op: TensorProduct): Command {
       readWrite(y.range),
     ],
     () => [Math.ceil(op.n / tileN), Math.ceil(count.value / tileM), 1],
+    () => ({
+      flops: 2 * count.value * op.n * (op.k + (lora?.rank ?? 0)),
+      bytes: 2 * (count.value + op.n) * op.k + 4 * count.value * op.n * (addition.kind === "none" ? 1 : 2),
+    }),
   );
 }

@@ -197,7 +197,11 @@ async function systemDawn(toggles: readonly string[], flags: readonly string[] =
 
 function instance(dawn: DawnModule, toggles: readonly string[], flags: readonly string[]): GPU {
   Object.assign(globalThis, dawn.globals);
-  const gpu = dawn.create([`enable-dawn-features=${["allow_unsafe_apis", ...toggles].join()}`, ...flags]);
+  const gpu = dawn.create([
+    `enable-dawn-features=${["allow_unsafe_apis", ...toggles].join()}`,
+    "disable-dawn-features=timestamp_quantization", // Else a profile is in steps of 100 µs.
+    ...flags,
+  ]);
   instances.add(gpu);
   return gpu;
 }

@@ -35,6 +35,8 @@ export interface LoopOptions {
   readonly events: EventPlan;
   /** Whether the adapter starts as a zero update, so that step 1 must find the reference itself. */
   readonly startsAtReference: boolean;
+  /** Called before anything of a step is sent to the GPU. */
+  readonly onStepStart?: ((step: number) => void) | undefined;
   readonly onStep: (report: StepReport) => void;
   readonly onRecord: (record: LogRecord) => Promise<void> | void;
   /** Ends the run when it is aborted: after the step at hand, or in the middle of an evaluation. */
@@ -58,6 +60,7 @@ export async function trainLoop(options: LoopOptions): Promise<void> {
   try {
     for (const { step, epoch, microBatches } of optimizerSteps(options.order)) {
       if (signal?.aborted) break;
+      options.onStepStart?.(step);
       const results = await inStep(step, () => accumulateGradients(model, pairs, microBatches, objective));
       if (step === 1 && options.startsAtReference) proveStart(results, objective, namesOf(pairs, microBatches));
       await reported;

@@ -87,7 +87,7 @@ export function createOptimizer(
       gpu.write(step, 0, stepWords(settings, stepNumber, learningRate));
       const readback = gpu.readback(clip);
       const encoder = gpu.device.createCommandEncoder();
-      encode(encoder, commands);
+      encode(gpu, encoder, commands);
       readback.encode(encoder);
       gpu.device.queue.submit([encoder.finish()]);
       const [result] = await readback.finish();

@@ -81,9 +81,14 @@ export class RunFolder {
     }
   }
 
+  /** Writes a file anew. */
+  async write(name: string, text: string): Promise<void> {
+    await writeFileAtomically(path.join(this.path, name), text);
+  }
+
   /** Writes run.json anew. */
   async describe(run: object): Promise<void> {
-    await writeFileAtomically(path.join(this.path, "run.json"), `${JSON.stringify(run, null, 2)}\n`);
+    await this.write("run.json", `${JSON.stringify(run, null, 2)}\n`);
   }
 
   /** Says in run.json that the run ended early, and why. */

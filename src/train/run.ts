@@ -24,6 +24,7 @@ import { createRunReporter } from "./run-reporter.ts";
 import { answerSample, reportSample } from "./sample.ts";
 import { objectiveOf, optimizerSettingsOf } from "./settings.ts";
 import type { TrainingPair } from "./step.ts";
+import { createStepProfiler, reportProfile, type StepProfiler } from "./step-profiler.ts";
 import { tokenBudget } from "./token-budget.ts";
 import { planEvents } from "./when.ts";
 
@@ -32,6 +33,8 @@ export interface RunRequest {
   readonly device: DeviceChoice;
   readonly profile: DeviceProfile;
   readonly precision: PrecisionChoice;
+  /** Time the GPU's work in a few steps. */
+  readonly profileSteps?: boolean;
   /** Stop after the preflight: nothing is computed or written. */
   readonly dryRun: boolean;
 }
@@ -47,7 +50,7 @@ const NEVER = new AbortController().signal;
  * @throws ExpectedError whose exit code says what kind of thing went wrong
  */
 export async function run(
-  { config, device, profile, precision, dryRun }: RunRequest,
+  { config, device, profile, precision, profileSteps = false, dryRun }: RunRequest,
   terminal: Terminal,
   signal: AbortSignal = NEVER,
 ): Promise<void> {
@@ -67,7 +70,14 @@ export async function run(
     const opened = await openDevice({ device, profile });
     try {
       if (opened.notice) terminal.line(opened.notice);
-      await trainAndExport(prepared, opened, choosePrecision(precision, opened), terminal, signal);
+      const profiler = profileSteps ? createStepProfiler(opened, prepared.length.totalSteps) : null;
+      await trainAndExport(
+        prepared,
+        opened,
+        { precision: choosePrecision(precision, opened), profiler },
+        terminal,
+        signal,
+      );
     } finally {
       opened.close();
     }
@@ -79,7 +89,7 @@ export async function run(
 async function trainAndExport(
   prepared: PreparedRun,
   opened: OpenedDevice,
-  precision: Precision,
+  { precision, profiler }: { precision: Precision; profiler: StepProfiler | null },
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<void> {
@@ -146,11 +156,13 @@ async function trainAndExport(
           length,
         ),
         startsAtReference: start.isZero,
+        onStepStart: profiler?.onStepStart,
         onStep: reporter.onStep,
         onRecord: reporter.onRecord,
         signal,
       }),
     );
+    if (profiler) await reportProfile(profiler, output, terminal);
     const exported = await timed(timings, "export_s", () => exportResults(prepared, gpu, adapter, terminal, signal));
     const after = await answer("after");
     const samples = question && { before, after };

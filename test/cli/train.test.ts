@@ -119,3 +119,19 @@ it("--dry-run shows what would be trained, opens no device and writes nothing", 
   expect(stdout).toMatch(/^ {4}prompt +<\|begin_of_text\|>Below is an instruction/m);
   expect(existsSync(training.output)).toBe(false);
 });
+
+it("--profile shows what each kernel took, and writes profile.json and a trace", async () => {
+  const training = await prepareTraining();
+  const { code, stdout } = await train(training, ["--profile"]);
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^GPU profile of steps 2 to 3, per step: \d+\.\d ms, \d+\.\d% of it idle$/m);
+  expect(stdout).toMatch(/^matmul\/nt +\d+ +\d+\.\d{3} +\d+\.\d% +[\d.e+]+ +[\d.e+]+$/m);
+  const profile = JSON.parse(await readFile(join(training.output, "profile.json"), "utf8"));
+  expect(profile).toMatchObject({ steps: [2, 3], spanMs: expect.any(Number), idleShare: expect.any(Number) });
+  const { traceEvents } = JSON.parse(await readFile(join(training.output, "trace.json"), "utf8"));
+  const dispatches = profile.kernels.reduce(
+    (sum: number, kernel: { dispatches: number }) => sum + kernel.dispatches,
+    0,
+  );
+  expect(traceEvents.length).toBe(dispatches);
+});

@@ -101,11 +101,11 @@ describe("a dispatch", () => {
     await gpu.pipelines.ready();
     const encoder = () => gpu.device.createCommandEncoder();
     count.set(rows);
-    expect(() => encode(encoder(), commands)).toThrow(
+    expect(() => encode(gpu, encoder(), commands)).toThrow(
       "internal: norm/rms_forward dispatches 65536 x 1 x 1 workgroups, over the limit",
     );
     count.set(rows - 1);
-    expect(() => encode(encoder(), commands)).not.toThrow();
+    expect(() => encode(gpu, encoder(), commands)).not.toThrow();
   });
 
   it("of more bytes than a binding may have throws with the buffer's name", async () => {
@@ -123,12 +123,12 @@ describe("a dispatch", () => {
     const y = wholeBuffer(gpu.buffer("y", 16));
     const variant = { kernel: "needs/overrides", constants: { COUNT: 7, OTHER: 0.5 } };
     const command = dispatch(gpu, variant, [readWrite(y)], () => [1, 1, 1]);
-    expect(() => encode(gpu.device.createCommandEncoder(), [command])).toThrow(
+    expect(() => encode(gpu, gpu.device.createCommandEncoder(), [command])).toThrow(
       "internal: pipeline needs/overrides was used before it was ready",
     );
     await gpu.pipelines.ready();
     const encoder = gpu.device.createCommandEncoder();
-    encode(encoder, [command]);
+    encode(gpu, encoder, [command]);
     gpu.device.queue.submit([encoder.finish()]);
     expect(new Float32Array((await gpu.read(y))[0]!)[0]).toBe(7.5);
   });

@@ -91,7 +91,7 @@ describe("reads", () => {
     gpu.write(from, 0, bytes(1, 2, 3, 4, 5, 6, 7, 8));
     gpu.write(to, 0, new Uint8Array(16).fill(0xff));
     const encoder = gpu.device.createCommandEncoder();
-    encode(encoder, [
+    encode(gpu, encoder, [
       clear({ buffer: to, offsetBytes: 8, sizeBytes: 4 }),
       {
         kind: "copy",

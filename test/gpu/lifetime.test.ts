@@ -51,7 +51,7 @@ describe("idle", () => {
     const commands = matmulNT(gpu, { count, x, w, y });
     await gpu.pipelines.ready();
     const encoder = gpu.device.createCommandEncoder();
-    for (let i = 0; i < 20; i++) encode(encoder, commands);
+    for (let i = 0; i < 20; i++) encode(gpu, encoder, commands);
     gpu.device.queue.submit([encoder.finish()]);
     let isDone = false;
     const done = gpu.device.queue.onSubmittedWorkDone().then(() => {

@@ -132,7 +132,7 @@ export async function run(gpu: Gpu, commands: readonly Command[], outputs: reado
   for (let repetition = 0; repetition < 2; repetition++) {
     for (const { range, before } of outputs) gpu.write(range.buffer, range.offsetBytes, before);
     const encoder = gpu.device.createCommandEncoder();
-    encode(encoder, commands);
+    encode(gpu, encoder, commands);
     gpu.device.queue.submit([encoder.finish()]);
     const copies = await gpu.read(...outputs.map(({ range }) => range));
     results.push(copies.map((copy) => new Uint32Array(copy)));

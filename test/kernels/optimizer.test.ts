@@ -71,7 +71,7 @@ function trainOnGpu(gpu: Gpu, parameters: readonly Float32Array[], settings: Hyp
         gpu.write(sums[i]!.range.buffer, 0, sumMatrix(gpu, gradients[i]!, rows, cols).before);
       }
       const encoder = gpu.device.createCommandEncoder();
-      encode(encoder, commands);
+      encode(gpu, encoder, commands);
       gpu.device.queue.submit([encoder.finish()]);
       return new Float32Array((await gpu.read(clip))[0]!);
     },
