@@ -8,6 +8,7 @@ const OTHER_NAMES: Readonly<Record<string, string>> = {
   dataset_name: "dataset",
   lr: "learning_rate",
   epochs: "num_train_epochs",
+  num_epochs: "num_train_epochs",
   batch_size: "per_device_train_batch_size",
   rank: "lora.r",
   alpha: "lora.lora_alpha",

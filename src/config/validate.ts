@@ -119,6 +119,24 @@ function besides(cause: Issue): string {
   return cause.code === "custom" && typeof cause.params?.besides === "string" ? ` ${cause.params.besides}` : "";
 }
 
+/** What people call a value elsewhere. */
+const OTHER_VALUES: Readonly<Record<string, string>> = {
+  dpo: "sigmoid",
+  cdpo: "sigmoid",
+  apo: "apo_zero",
+  adamw_torch: "adamw",
+  adamw_bnb_8bit: "adamw_8bit",
+  paged_adamw_8bit: "adamw_8bit",
+  bf16: "bfloat16",
+  fp16: "float16",
+  fp32: "float32",
+};
+
+function otherName(found: string, values: readonly string[]): string | undefined {
+  const name = Object.hasOwn(OTHER_VALUES, found) ? OTHER_VALUES[found] : undefined;
+  return name !== undefined && values.includes(name) ? name : undefined;
+}
+
 /** How to mend it, where the slip is plain. */
 function hint(found: Tree, cause: Issue): string {
   const mustBeText = cause.code === "invalid_type" && cause.expected === "string";
@@ -126,7 +144,8 @@ function hint(found: Tree, cause: Issue): string {
   if (mustBeText && couldBeText) return "; put it in quotes";
   if (found.kind !== "scalar") return "";
   if (cause.code === "invalid_value" && typeof found.value === "string") {
-    const meant = closest(found.value, cause.values.map(String));
+    const values = cause.values.map(String);
+    const meant = otherName(found.value, values) ?? closest(found.value, values);
     return meant === undefined ? "" : ` (did you mean ${meant}?)`;
   }
   const wouldParse =

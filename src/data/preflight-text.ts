@@ -23,7 +23,10 @@ export function formatPreflight(found: Preflight, steps?: PlannedSteps): string[
     ...Object.entries(lengths).map(([name, length]) => line(`  ${name}`, formatLengths(length))),
     line("merged at boundary", formatFinding(found.mergesAcrossBoundary)),
     line("BOS exactly once", found.bos ? formatTokenCheck(found.bos) : "the tokenizer has no BOS"),
-    line("EOS exactly once", formatTokenCheck(found.eos)),
+    line(
+      "EOS exactly once",
+      formatTokenCheck(found.eos, cut.chosen + cut.rejected > 0 ? "in every answer that is not cut" : undefined),
+    ),
     line("duplicate pairs", formatFinding(found.duplicatePairs)),
     line("chosen = rejected", formatFinding(found.equalAnswers)),
     line("empty answers", formatFinding(found.emptyAnswers)),
@@ -51,8 +54,8 @@ function formatFinding({ rows, first }: Finding): string {
   return first === null ? "none" : `${rows} ${rows === 1 ? "row" : "rows"}, first ${first}`;
 }
 
-function formatTokenCheck({ missing, repeated }: TokenCheck): string {
-  if (missing.rows + repeated.rows === 0) return "in every row";
+function formatTokenCheck({ missing, repeated }: TokenCheck, where = "in every row"): string {
+  if (missing.rows + repeated.rows === 0) return where;
   return `missing: ${formatFinding(missing)}; repeated: ${formatFinding(repeated)}`;
 }
 

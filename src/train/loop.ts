@@ -1,4 +1,4 @@
-import { optimizerSteps, type ScheduleOptions, scheduleLength } from "../data/microbatches.ts";
+import { optimizerSteps, type ScheduleOptions } from "../data/microbatches.ts";
 import { NonFiniteError } from "../errors.ts";
 import type { PairModel } from "../model/pair-model.ts";
 import { type EvaluationSettings, evaluate } from "./evaluate.ts";
@@ -112,11 +112,6 @@ export async function trainLoop(options: LoopOptions): Promise<void> {
   }
   await reported;
   signal?.throwIfAborted();
-}
-
-/** The number of optimizer steps that `trainLoop` takes. */
-export function totalSteps(order: ScheduleOptions): number {
-  return scheduleLength(order).totalSteps;
 }
 
 /** Says in which step something was not finite. */

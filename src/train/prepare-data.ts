@@ -29,6 +29,8 @@ export interface PreparedData {
   /** Empty where nothing is evaluated. */
   readonly evaluation: readonly TokenizedPair[];
   readonly evaluationPreflight: Preflight | null;
+  /** Rows whose prompt is an empty text, and where the first of them is. */
+  readonly emptyPrompts: { readonly rows: number; readonly first: string | null };
   /** SHA-256 of each data file by its path. */
   readonly sha256: Readonly<Record<string, string>>;
 }
@@ -65,8 +67,15 @@ export function tokenizeData(
     trainPreflight: preflight(train, tokenizer, config.max_length),
     evaluation: evaluation?.pairs ?? [],
     evaluationPreflight: evaluation && preflight(evaluation, tokenizer, config.max_length),
+    emptyPrompts: findEmptyPrompts([...trainRows, ...evaluationRows]),
     sha256,
   };
+}
+
+function findEmptyPrompts(rows: readonly PreferenceRow[]): PreparedData["emptyPrompts"] {
+  const empty = rows.filter(({ kind, prompt }) => kind === "text" && prompt === "");
+  const source = empty[0]?.source;
+  return { rows: empty.length, first: source ? `${source.file}:${source.line}` : null };
 }
 
 function requireFile(key: "dataset" | "eval_dataset", file: string): void {

@@ -61,6 +61,17 @@ export function reportPreflight({ config, folder, data, length, schedule }: Prep
     terminal.line(`evaluation on ${printable(config.eval_dataset ?? `${config.test_size} of ${config.dataset}`)}`);
     for (const line of formatPreflight(data.evaluationPreflight)) terminal.line(`  ${line}`);
   }
+  const { rows, first } = data.emptyPrompts;
+  if (rows > 0) {
+    terminal.line(
+      `note: ${rows} rows have an empty prompt, first ${first}: if the question is in a column of another name, rename it to prompt`,
+    );
+  }
+  if (schedule.warmupSteps >= length.totalSteps) {
+    terminal.line(
+      `note: warm-up takes all ${length.totalSteps} steps, so the learning rate never reaches ${config.learning_rate}; lower warmup_steps`,
+    );
+  }
   const [longest, context] = [longestSequence(data), folder.config.maxPositionEmbeddings];
   if (longest > context) {
     terminal.line(

@@ -130,9 +130,9 @@ async function trainAndExport(
   );
   const answer = async (when: "before" | "after"): Promise<string> => {
     if (!question) return "";
-    const text = await answerSample(gpu, base.weights, adapter, tokenizer, question, signal);
-    reportSample(when, question, text, terminal);
-    return text;
+    const sample = await answerSample(gpu, base.weights, adapter, tokenizer, question, signal);
+    reportSample(when, question, sample, terminal);
+    return sample.text;
   };
   const before = await answer("before");
 

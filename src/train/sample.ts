@@ -43,6 +43,12 @@ export async function prepareQuestion(
   };
 }
 
+export interface SampleAnswer {
+  readonly text: string;
+  /** Whether it stops before its end, for its length. */
+  readonly isCut: boolean;
+}
+
 /** The answer of the adapted model, or of the base alone where `adapter` is null. Throws the signal's reason. */
 export async function answerSample(
   gpu: Gpu,
@@ -51,20 +57,26 @@ export async function answerSample(
   tokenizer: PairTokenizer,
   question: SampleQuestion,
   signal: AbortSignal,
-): Promise<string> {
+): Promise<SampleAnswer> {
   const { promptIds, maxNewTokens } = question;
   const maxPositions = positionsFor(promptIds.length, maxNewTokens, weights.config);
   const generator = new Generator({ gpu, weights, adapter, maxPositions });
   try {
-    const { text } = await completeAnswer({ ...question, generator, tokenizer, signal });
+    const { text, summary } = await completeAnswer({ ...question, generator, tokenizer, signal });
     signal.throwIfAborted();
-    return text;
+    return { text, isCut: summary.end !== "stop_token" };
   } finally {
     generator.destroy();
   }
 }
 
-export function reportSample(when: string, { prompt }: SampleQuestion, answer: string, terminal: Terminal): void {
+export function reportSample(
+  when: string,
+  { prompt, maxNewTokens }: SampleQuestion,
+  { text, isCut }: SampleAnswer,
+  terminal: Terminal,
+): void {
   terminal.line(`answer ${when} training to "${printable(prompt)}":`);
-  for (const line of printableLines(answer).split("\n")) terminal.line(`  ${line}`);
+  for (const line of printableLines(text).split("\n")) terminal.line(`  ${line}`);
+  if (isCut) terminal.line(`  … (cut after ${maxNewTokens} tokens: sample_max_new_tokens)`);
 }

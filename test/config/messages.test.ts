@@ -29,7 +29,12 @@ test.each([
     "optim: adamw8bit",
     'c.yaml:3:8: optim must be one of adamw_8bit or adamw, got "adamw8bit" (did you mean adamw_8bit?)',
   ],
-  ["export: {dtype: bf16}", 'c.yaml:3:17: export.dtype must be one of bfloat16, float16 or float32, got "bf16"'],
+  [
+    "export: {dtype: bf16}",
+    'c.yaml:3:17: export.dtype must be one of bfloat16, float16 or float32, got "bf16" (did you mean bfloat16?)',
+  ],
+  ["loss_type: dpo", expect.stringMatching(/^c\.yaml:3:12: loss_type must be .*got "dpo" \(did you mean sigmoid\?\)$/)],
+  ["num_epochs: 1", "c.yaml:3:1: unknown key num_epochs; did you mean num_train_epochs?"],
   [
     "lora: {lora_dropout: 0.05}",
     "c.yaml:3:22: lora.lora_dropout must be 0, as TRL disables dropout in DPO and another value would have no effect, got 0.05",
