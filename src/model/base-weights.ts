@@ -18,7 +18,7 @@ export interface LayerWeights {
   readonly projections: Readonly<Record<Projection, Weight>>;
 }
 
-/** The frozen base on the GPU. Norms are f32; matrices bf16 where the file has bf16, else f32. */
+/** The frozen base on the GPU. Norms are f32, matrices in the format that each was made with. */
 export interface BaseWeights {
   readonly config: LlamaConfig;
   readonly embedding: Weight;

@@ -1,7 +1,7 @@
 import type { FragmentShape } from "../gpu/fragment-shape.ts";
 
-/** Elements along K between two barriers. */
-const STEP = 32;
+/** Elements along K between two barriers: a multiple of a matrix's K. */
+export const STEP = 32;
 /** Groups of 8 f16 that keep the rows of a tile in different banks. */
 const TILE_PADDING = 1;
 
@@ -13,9 +13,21 @@ export function tileOf(shape: FragmentShape): { tileM: number; tileN: number } {
   };
 }
 
+/** Whether the invocations of a workgroup share its tiles evenly, and these fit into `workgroupBytes` of its memory. */
+export function fitsWorkgroup(shape: FragmentShape, workgroupBytes: number): boolean {
+  const { matrixM, matrixN, fragmentsN, subgroupsM, subgroupsN, subgroupSize } = shape;
+  const { tileM, tileN } = tileOf(shape);
+  const threads = subgroupsM * subgroupsN * subgroupSize;
+  const isEven = [tileM, tileN].every((rows) => (rows * STEP) % (8 * threads) === 0);
+  const stepGroups = STEP / 8 + TILE_PADDING;
+  const tileGroups = tileM * stepGroups + Math.max(tileN * stepGroups, STEP * (tileN / 8 + TILE_PADDING));
+  const sums = subgroupsM * subgroupsN * matrixM * fragmentsN * matrixN;
+  return isEven && 16 * tileGroups + 4 * sums <= workgroupBytes;
+}
+
 /**
  * The part of `kernels/matmul/tensor.wgsl` that has to be unrolled, because WGSL indexes subgroup matrices by constants
- * only where a compiler is to keep them in registers: its sizes, its workgroup memory, and the three functions that touch
+ * only where a compiler is to keep them in registers: its sizes, its workgroup memory, and the two functions that touch
  * the sums. This is the one generator of shader text.
  *
  * @param transposed whether the right factor's tile lies as (N, K)

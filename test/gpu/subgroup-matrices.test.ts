@@ -10,9 +10,15 @@ const config = (M: number, N: number, K: number, componentType = "f16", resultCo
   resultComponentType,
 });
 
-function adapterWith(configs: object[], features = ["shader-f16"], subgroupMaxSize = 32): GPUAdapter {
-  const info = { subgroupMaxSize, subgroupMatrixConfigs: configs };
-  return { info, features: new Set(features) } as unknown as GPUAdapter;
+function adapterWith(
+  configs: object[] | undefined,
+  features = ["shader-f16"],
+  [subgroupMinSize, subgroupMaxSize] = [32, 32],
+  workgroupKib = 48,
+): GPUAdapter {
+  const info = { subgroupMinSize, subgroupMaxSize, ...(configs && { subgroupMatrixConfigs: configs }) };
+  const limits = { maxComputeWorkgroupStorageSize: workgroupKib * 1024 };
+  return { info, limits, features: new Set(features) } as unknown as GPUAdapter;
 }
 
 describe("fragmentShapeOf", () => {
@@ -30,11 +36,23 @@ describe("fragmentShapeOf", () => {
     expect(tileOf(shape)).toEqual({ tileM: 128, tileN: 128 });
   });
 
+  it("keeps fewer matrices where workgroup memory is short", () => {
+    const shape = fragmentShapeOf(adapterWith([config(16, 16, 16)], ["shader-f16"], [32, 32], 32))!;
+    expect(tileOf(shape)).toEqual({ tileM: 64, tileN: 64 });
+  });
+
+  it("gives every invocation of wide subgroups something to load", () => {
+    const shape = fragmentShapeOf(adapterWith([config(8, 8, 8)], ["shader-f16"], [64, 64]))!;
+    expect(tileOf(shape)).toEqual({ tileM: 64, tileN: 64 });
+  });
+
   it.each([
     ["no such matrices", adapterWith([config(8, 8, 8, "f32")])],
     ["no f16", adapterWith([config(8, 8, 8)], [])],
-    ["no subgroup size", adapterWith([config(8, 8, 8)], ["shader-f16"], 0)],
-    ["no list at all", { info: { subgroupMaxSize: 8 }, features: new Set(["shader-f16"]) } as unknown as GPUAdapter],
+    ["no subgroup size", adapterWith([config(8, 8, 8)], ["shader-f16"], [0, 0])],
+    ["subgroups of more than one size", adapterWith([config(8, 8, 8)], ["shader-f16"], [8, 32])],
+    ["no list at all", adapterWith(undefined)],
+    ["too little workgroup memory", adapterWith([config(16, 16, 16)], ["shader-f16"], [32, 32], 8)],
   ])("%s: none", (_, adapter) => {
     expect(fragmentShapeOf(adapter)).toBeNull();
   });
