@@ -1,6 +1,7 @@
 import { afterAll, beforeAll } from "vitest";
 import type { Gpu } from "../src/gpu/gpu.ts";
-import { type DeviceProfile, type DeviceRequest, type OpenedDevice, openDevice } from "../src/platform/dawn.ts";
+import { type DeviceRequest, type OpenedDevice, openDevice } from "../src/platform/dawn.ts";
+import type { DeviceProfile } from "../src/platform/toggles.ts";
 
 /** As `--device`: the driver on the CPU, unless the environment names another. */
 export const TEST_DEVICE = process.env.DPO_TRAIN_TEST_DEVICE ?? "software";

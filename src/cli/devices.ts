@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { DeviceError } from "../errors.ts";
-import { type AdapterDescription, listAdapters } from "../platform/dawn.ts";
+import type { AdapterDescription } from "../platform/adapter.ts";
+import { listAdapters } from "../platform/dawn.ts";
 import { createTerminal } from "../terminal.ts";
 import { runCommand } from "./run-command.ts";
 
@@ -32,14 +33,33 @@ export function addDevicesCommand(program: Command): void {
     );
 }
 
-function describe({ name, software, limits, features }: AdapterDescription): string {
+function describe(adapter: AdapterDescription): string {
+  const { name, software, limits, features, f16Matrix } = adapter;
   const lines = [
     `${name}${software ? " [runs on the CPU]" : ""}`,
+    `  --precision f16: ${f16Matrix ? `yes, on ${sizes(f16Matrix)} matrices` : "no"}`,
     ...SHOWN_LIMITS.map(([limit, words]) => `  ${words}: ${formatBytes(limits[limit] ?? 0)}`),
     `  invocations per workgroup: ${limits.maxComputeInvocationsPerWorkgroup}`,
+    `  invocations per subgroup: ${subgroupSizes(adapter)}`,
+    `  subgroup matrices (M x N x K): ${matrices(adapter) || "none"}`,
     `  features: ${features.join(", ")}`,
   ];
   return lines.join("\n");
+}
+
+function subgroupSizes({ subgroupMinSize, subgroupMaxSize }: AdapterDescription): string {
+  if (subgroupMaxSize === 0) return "unknown";
+  return subgroupMinSize === subgroupMaxSize ? `${subgroupMaxSize}` : `${subgroupMinSize} to ${subgroupMaxSize}`;
+}
+
+function matrices({ subgroupMatrixConfigs }: AdapterDescription): string {
+  return subgroupMatrixConfigs
+    .map((config) => `${sizes(config)} ${config.componentType} to ${config.resultComponentType}`)
+    .join(", ");
+}
+
+function sizes({ M, N, K }: { M: number; N: number; K: number }): string {
+  return `${M}x${N}x${K}`;
 }
 
 function formatBytes(bytes: number): string {

@@ -2,41 +2,32 @@ import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { DeviceError } from "../errors.ts";
 import { Gpu } from "../gpu/gpu.ts";
+import { type AdapterDescription, adapterName, describeAdapter, isNullBackend } from "./adapter.ts";
 import { readKernel } from "./kernels.ts";
-import { fragmentShapeOf } from "./subgroup-matrices.ts";
+import { fragmentUnitOf } from "./subgroup-matrices.ts";
 import { findSwiftShader } from "./swiftshader.ts";
+import { type DeviceProfile, type Toggles, togglesOf } from "./toggles.ts";
 
 /** What `--device` says: the best GPU, a driver that runs on the CPU, or the first adapter whose name contains this. */
 export type DeviceChoice = "auto" | "software" | (string & {});
-
-/**
- * Which of Dawn's checks are on. `fast` leaves out the validation of every call and the clamping of every index in a
- * shader, which cost a fifth of a training step on SwiftShader; `safe` has both, for tests and for finding a fault.
- */
-export type DeviceProfile = "fast" | "safe";
 
 export interface DeviceRequest {
   readonly device: DeviceChoice;
   /** `fast` if not given. */
   readonly profile?: DeviceProfile;
+  /** Bytes of all buffers together, as if the adapter had no more; null for no limit. */
+  readonly memoryLimitBytes?: number | null;
   /** Largest binding to use, below the adapter's own limit: for tests of splitting. */
   readonly bindingLimitBytes?: number;
-}
-
-export interface AdapterDescription {
-  readonly name: string;
-  readonly vendor: string;
-  readonly architecture: string;
-  /** True for a driver that runs on the CPU. */
-  readonly software: boolean;
-  readonly features: readonly string[];
-  readonly limits: Readonly<Record<string, number>>;
 }
 
 export interface OpenedDevice {
   readonly gpu: Gpu;
   readonly adapter: AdapterDescription;
   readonly profile: DeviceProfile;
+  readonly toggles: Toggles;
+  /** Features of the adapter that were asked for. */
+  readonly enabledFeatures: readonly string[];
   /** One line for the user when the device is not the GPU that one would expect. */
   readonly notice: string | null;
   /** Releases everything, so that the process can end. */
@@ -48,12 +39,6 @@ interface DawnModule {
   readonly globals: object;
 }
 
-const PROFILE_FLAGS: Readonly<Record<DeviceProfile, readonly string[]>> = {
-  // Buffers are still cleared before their first use: zero padding relies on it.
-  fast: ["skip_validation", "disable_robustness", "disable_workgroup_init", "disable_polyfills_on_integer_div_and_mod"],
-  safe: [],
-};
-
 /** Features the trainer can use. Each is asked for only where the adapter has it. */
 const WANTED_FEATURES = ["subgroups", "shader-f16", "timestamp-query", "chromium-experimental-subgroup-matrix"];
 
@@ -64,8 +49,8 @@ const WANTED_FEATURES = ["subgroups", "shader-f16", "timestamp-query", "chromium
  */
 export async function openDevice(request: DeviceRequest): Promise<OpenedDevice> {
   const { profile = "fast" } = request;
-  const found = await findAdapter(request.device, PROFILE_FLAGS[profile]);
-  const { adapter, notice } = found;
+  const toggles = togglesOf(profile);
+  const { adapter, notice } = await findAdapter(request.device, toggles);
   const requiredLimits: Record<string, number> = {};
   for (const name of [
     "maxStorageBufferBindingSize",
@@ -77,15 +62,14 @@ export async function openDevice(request: DeviceRequest): Promise<OpenedDevice> 
   ] as const) {
     requiredLimits[name] = adapter.limits[name];
   }
-  const device = await adapter.requestDevice({
-    requiredLimits,
-    requiredFeatures: WANTED_FEATURES.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[],
-  });
-  const { bindingLimitBytes } = request;
+  const enabledFeatures = WANTED_FEATURES.filter((feature) => adapter.features.has(feature));
+  const device = await adapter.requestDevice({ requiredLimits, requiredFeatures: enabledFeatures as GPUFeatureName[] });
+  const { bindingLimitBytes, memoryLimitBytes = null } = request;
   const gpu = new Gpu(device, {
     kernelSource: readKernel,
     subgroupSize: adapter.info.subgroupMaxSize,
-    fragments: fragmentShapeOf(adapter),
+    fragments: fragmentUnitOf(adapter),
+    memoryLimitBytes,
     ...(bindingLimitBytes === undefined ? {} : { bindingLimitBytes }),
   });
   openDevices++;
@@ -93,6 +77,8 @@ export async function openDevice(request: DeviceRequest): Promise<OpenedDevice> 
     gpu,
     adapter: describeAdapter(adapter),
     profile,
+    toggles,
+    enabledFeatures,
     notice,
     close: () => {
       gpu.destroy();
@@ -105,14 +91,15 @@ export async function openDevice(request: DeviceRequest): Promise<OpenedDevice> 
 /** The names of all adapters that Dawn finds on this machine, and SwiftShader where it can be had. */
 export async function listAdapters(): Promise<AdapterDescription[]> {
   const found: AdapterDescription[] = [];
+  const toggles = togglesOf("fast");
   if (systemMayHaveVulkan()) {
     for (const name of await systemAdapterNames()) {
-      const adapter = await requestAdapter(await systemDawn([], [`adapter=${name}`]), {});
+      const adapter = await requestAdapter(await systemDawn(toggles, [`adapter=${name}`]), {});
       if (adapter && !isNullBackend(adapter)) found.push(describeAdapter(adapter));
     }
   }
   if (!found.some((adapter) => adapter.software)) {
-    const adapter = await softwareAdapter([]);
+    const adapter = await softwareAdapter(toggles);
     if (adapter) found.push(describeAdapter(adapter));
   }
   return found;
@@ -123,7 +110,7 @@ interface FoundAdapter {
   readonly notice: string | null;
 }
 
-async function findAdapter(choice: DeviceChoice, toggles: readonly string[]): Promise<FoundAdapter> {
+async function findAdapter(choice: DeviceChoice, toggles: Toggles): Promise<FoundAdapter> {
   if (choice === "auto") {
     if (systemMayHaveVulkan()) {
       const adapter = await requestAdapter(await systemDawn(toggles), { powerPreference: "high-performance" });
@@ -160,7 +147,7 @@ async function findAdapter(choice: DeviceChoice, toggles: readonly string[]): Pr
 }
 
 /** A driver that runs on the CPU: the system's own (Mesa's lavapipe) if it has one, else SwiftShader. */
-async function softwareAdapter(toggles: readonly string[]): Promise<GPUAdapter | null> {
+async function softwareAdapter(toggles: Toggles): Promise<GPUAdapter | null> {
   if (systemMayHaveVulkan()) {
     for (const name of await systemAdapterNames()) {
       const adapter = await requestAdapter(await systemDawn(toggles, [`adapter=${name}`]), {});
@@ -191,15 +178,15 @@ function loadDawn(dawnPath: string): DawnModule {
   return module;
 }
 
-async function systemDawn(toggles: readonly string[], flags: readonly string[] = []): Promise<GPU> {
+async function systemDawn(toggles: Toggles, flags: readonly string[] = []): Promise<GPU> {
   return instance(await import("webgpu"), toggles, flags);
 }
 
-function instance(dawn: DawnModule, toggles: readonly string[], flags: readonly string[]): GPU {
+function instance(dawn: DawnModule, toggles: Toggles, flags: readonly string[]): GPU {
   Object.assign(globalThis, dawn.globals);
   const gpu = dawn.create([
-    `enable-dawn-features=${["allow_unsafe_apis", ...toggles].join()}`,
-    "disable-dawn-features=timestamp_quantization", // Else a profile is in steps of 100 µs.
+    `enable-dawn-features=${toggles.enabled.join()}`,
+    `disable-dawn-features=${toggles.disabled.join()}`,
     ...flags,
   ]);
   instances.add(gpu);
@@ -218,7 +205,7 @@ async function systemAdapterNames(): Promise<string[]> {
   // Dawn lists its adapters only in the message about a name that it does not find.
   const NO_SUCH_ADAPTER = "\u0001";
   try {
-    await (await systemDawn([], [`adapter=${NO_SUCH_ADAPTER}`])).requestAdapter();
+    await (await systemDawn(togglesOf("safe"), [`adapter=${NO_SUCH_ADAPTER}`])).requestAdapter();
     return [];
   } catch (error) {
     return [...String(error).matchAll(/name: '([^']+)'/g)].map((match) => match[1] ?? "");
@@ -237,31 +224,4 @@ function systemMayHaveVulkan(): boolean {
   if (libraryPath?.split(":").some((folder) => existsSync(path.join(folder, "libvulkan.so.1")))) return true;
   const linkerCache = "/etc/ld.so.cache";
   return !existsSync(linkerCache) || readFileSync(linkerCache, "latin1").includes("libvulkan.so.1");
-}
-
-/** Dawn's null backend accepts every call and computes nothing: training on it would write garbage. */
-function isNullBackend(adapter: GPUAdapter): boolean {
-  return adapter.info.vendor === "" && adapter.info.architecture === "" && adapter.info.device === "";
-}
-
-function adapterName(adapter: GPUAdapter): string {
-  const { description, device, vendor, architecture } = adapter.info;
-  const name = device || `${vendor} ${architecture}`.trim();
-  return description ? `${name} (${description})` : name;
-}
-
-function describeAdapter(adapter: GPUAdapter): AdapterDescription {
-  const limits: Record<string, number> = {};
-  for (const name in adapter.limits) {
-    const value = adapter.limits[name as keyof GPUSupportedLimits];
-    if (typeof value === "number") limits[name] = value;
-  }
-  return {
-    name: adapterName(adapter),
-    vendor: adapter.info.vendor,
-    architecture: adapter.info.architecture,
-    software: adapter.info.isFallbackAdapter,
-    features: [...adapter.features].sort(),
-    limits,
-  };
 }
