@@ -1,7 +1,8 @@
 // head/chunk: one chunk of the vocabulary for each row, as online softmax (Milakov and Gimelshein 2018, algorithm 3)
-// logits: (R, V_chunk) f32, rows of CHUNK_STRIDE elements; tokens FIRST.. of the vocabulary. With EXPONENTIATE each becomes
-// exp(logit − m), m being the largest logit of the row so far, and scale[r] = exp(m_before − m) is what earlier sums of
-// such exponentials must be multiplied by.
+// logits: (R, V_chunk) f32, rows of CHUNK_STRIDE elements; tokens FIRST.. of the vocabulary. With EXPONENTIATE exp(logit − m)
+// of each is kept, m being the largest logit of the row so far, in its place or, in f16, in a matrix of the same shape
+// (library/exponentials_f32, exponentials_f16). scale[r] = exp(m_before − m) is what earlier sums of such exponentials must
+// be multiplied by.
 // state[r] = (m, Σ exp(l − m), Σ exp(l − m)(l − m), Σ l) and best[r] = the first token whose logit is m, over the chunks so
 // far. target_logits[2r], [2r+1]: the logits of the two targets of the row, written by the chunk that holds them.
 // targets: (R, 2) u32: the chosen and the rejected answer's token, a number beyond the vocabulary
@@ -70,7 +71,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) la
     weighted += exponential * (logit - m);
     plain += logit;
     if (EXPONENTIATE) {
-      logits[row_start + i] = exponential;
+      keep_exponential(row, i, exponential);
+    }
+  }
+  if (EXPONENTIATE) {
+    for (var i = chunk.columns + lane; i < CHUNK_STRIDE; i += LANES) {
+      keep_padding(row, i);
     }
   }
   let chunk_exponentials = workgroup_sum(exponentials, lane);

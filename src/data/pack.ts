@@ -51,6 +51,15 @@ export function packedHeadRows(pair: PairTokens): number {
   return pair.chosenIds.length + pair.rejectedIds.length - 1;
 }
 
+/** Scores that a query head computes for a batch: pairs of a row and a row that it sees. */
+export function visibleScores({ visible }: Pick<PackedBatch, "visible">): number {
+  let scores = 0;
+  for (let at = 0; at < visible.length; at += 4) {
+    scores += visible[at + 1]! - visible[at]! + visible[at + 3]! - visible[at + 2]!;
+  }
+  return scores;
+}
+
 /** Packs pairs into one batch. `numbers[i]` is the caller's number for `pairs[i]`. */
 export function pack(pairs: readonly PairTokens[], numbers: readonly number[]): PackedBatch {
   const tokenCount = pairs.reduce((sum, pair) => sum + packedTokens(pair), 0);
@@ -108,6 +117,18 @@ export function pack(pairs: readonly PairTokens[], numbers: readonly number[]): 
     }
   }
   return batch;
+}
+
+/** The first row of each pair, and the number of rows. */
+export function pairStarts({ visible, tokens }: Pick<PackedBatch, "visible" | "tokens">): number[] {
+  const starts: number[] = [];
+  for (let row = 0; row < tokens.length; row++) {
+    const at = 4 * row;
+    const hasPrefix = visible[at] !== visible[at + 1];
+    const seesItselfAlone = !hasPrefix && visible[at + 2] === row && visible[at + 3] === row + 1;
+    if (seesItselfAlone) starts.push(row);
+  }
+  return [...starts, tokens.length];
 }
 
 /** The head row and target slot of each completion token of a side, in order: indexes into (R, 2) arrays. */

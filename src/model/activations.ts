@@ -1,7 +1,8 @@
 import { type BufferRange, wholeBuffer } from "../gpu/buffer.ts";
 import type { Gpu } from "../gpu/gpu.ts";
+import type { HalfRows } from "../ops/half-rows.ts";
 import { createMatrix, type Matrix } from "../ops/matrix.ts";
-import type { HalfRows } from "../ops/tensor.ts";
+import type { GradientWorkspace } from "../ops/tensor-gradient.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 import type { LoraSettings } from "../weights/peft-config.ts";
 import { PROJECTIONS, type Projection } from "../weights/projections.ts";
@@ -26,14 +27,27 @@ export interface LayerActivations {
   readonly loraInner: Readonly<Partial<Record<Projection, Matrix>>>;
 }
 
+/**
+ * What of a layer is kept from forward to backward. The rest has one buffer for all layers, and backward computes it again:
+ * with the same kernels on the same numbers, so that the gradients are the same to the bit.
+ */
+export type Stored = "everything" | "without gate and up" | "layer inputs";
+
 /** What one layer uses and the next may overwrite. */
 export interface ForwardScratch {
   /** The normalised input of a block: (T, C). */
   readonly normed: Matrix;
   /** silu(gate) · up: (T, I). */
   readonly product: Matrix;
-  /** The left factor of the product at hand in f16; null on the f32 path. */
+  /** The input of the linear layers at hand in f16; null on the f32 path. */
   readonly half: HalfRows | null;
+}
+
+/** What backward needs besides on the f16 path. */
+export interface GradientHalf {
+  /** The gradient of the output of the linear layer at hand, in f16. */
+  readonly rows: HalfRows;
+  readonly workspace: GradientWorkspace;
 }
 
 export interface BackwardScratch extends ForwardScratch {
@@ -49,6 +63,8 @@ export interface BackwardScratch extends ForwardScratch {
   readonly dV: Matrix;
   /** scale · dY·B of the projection at hand: (T, r). */
   readonly dLoraInner: Matrix | null;
+  /** Null on the f32 path. */
+  readonly gradientHalf: GradientHalf | null;
 }
 
 /** Columns of the widest matrix that is multiplied by a weight, forward or backward. */
@@ -72,31 +88,48 @@ export class ActivationAllocator {
     return this.#matrix(label, this.#config.hiddenSize);
   }
 
-  layer(label: string, x: Matrix, lora: LoraSettings | null): LayerActivations {
-    const { intermediateSize, heads } = this.#config;
-    const loraInner: Partial<Record<Projection, Matrix>> = {};
-    for (const projection of PROJECTIONS) {
-      if (lora?.targetModules.includes(projection)) {
-        loraInner[projection] = this.#matrix(`${label} ${projection} LoRA inner`, lora.r);
-      }
-    }
-    return {
+  /** The activations of all layers, `inputs[i]` being that of layer i. */
+  layers(inputs: readonly Matrix[], lora: LoraSettings | null, stored: Stored): LayerActivations[] {
+    const one = stored === "layer inputs" ? this.#attentionPart("layer at hand") : null;
+    const mlp = stored === "everything" ? null : this.#mlpPart("layer at hand");
+    return inputs.map((x, layer) => ({
       x,
+      ...(one ?? this.#attentionPart(`layer ${layer}`)),
+      ...(mlp ?? this.#mlpPart(`layer ${layer}`)),
+      // Small, and that of down_proj is not computed again.
+      loraInner: this.#loraInner(`layer ${layer}`, lora),
+    }));
+  }
+
+  #attentionPart(label: string): Omit<LayerActivations, "x" | "gate" | "up" | "loraInner"> {
+    return {
       rstdInput: this.#vector(`${label} input rstd`, 1),
       q: this.#queries(`${label} q`),
       k: this.#keys(`${label} k`),
       v: this.#keys(`${label} v`),
       attention: this.#queries(`${label} attention`),
-      attentionStats: this.#vector(`${label} attention stats`, 2 * heads),
+      attentionStats: this.#vector(`${label} attention stats`, 2 * this.#config.heads),
       middle: this.hidden(`${label} middle`),
       rstdMiddle: this.#vector(`${label} middle rstd`, 1),
-      gate: this.#matrix(`${label} gate`, intermediateSize),
-      up: this.#matrix(`${label} up`, intermediateSize),
-      loraInner,
     };
   }
 
-  /** @param half workspace of products on subgroup matrices, for which {@link widestFactor} columns suffice */
+  #mlpPart(label: string): Pick<LayerActivations, "gate" | "up"> {
+    const { intermediateSize } = this.#config;
+    return { gate: this.#matrix(`${label} gate`, intermediateSize), up: this.#matrix(`${label} up`, intermediateSize) };
+  }
+
+  #loraInner(label: string, lora: LoraSettings | null): LayerActivations["loraInner"] {
+    const inner: Partial<Record<Projection, Matrix>> = {};
+    for (const projection of PROJECTIONS) {
+      if (lora?.targetModules.includes(projection)) {
+        inner[projection] = this.#matrix(`${label} ${projection} LoRA inner`, lora.r);
+      }
+    }
+    return inner;
+  }
+
+  /** @param half workspace of {@link widestFactor} columns, null for the f32 path */
   forwardScratch(half: HalfRows | null): ForwardScratch {
     return {
       half,
@@ -105,10 +138,12 @@ export class ActivationAllocator {
     };
   }
 
-  backwardScratch(forward: ForwardScratch, r: number | null): BackwardScratch {
+  /** @param gradientHalf its rows of {@link widestFactor} columns; null for the f32 path */
+  backwardScratch(forward: ForwardScratch, r: number | null, gradientHalf: GradientHalf | null): BackwardScratch {
     const { intermediateSize } = this.#config;
     return {
       ...forward,
+      gradientHalf,
       dx: this.hidden("gradient of the residual stream"),
       dNormed: this.hidden("gradient of normed"),
       dProduct: this.#matrix("gradient of gate · up", intermediateSize),

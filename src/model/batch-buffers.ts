@@ -1,4 +1,4 @@
-import type { PackedBatch } from "../data/pack.ts";
+import { type PackedBatch, visibleScores } from "../data/pack.ts";
 import { type BufferRange, wholeBuffer } from "../gpu/buffer.ts";
 import { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
@@ -8,6 +8,8 @@ export interface BatchBuffers {
   /** T and R of the batch at hand. */
   readonly tokenCount: RowCount;
   readonly headCount: RowCount;
+  /** `visibleScores` of the batch at hand. */
+  scores: number;
   readonly tokens: BufferRange;
   readonly positions: BufferRange;
   readonly visible: BufferRange;
@@ -23,6 +25,7 @@ export function createBatchBuffers(gpu: Gpu, maxTokens: number): BatchBuffers {
   return {
     tokenCount: new RowCount(gpu, "tokens", maxTokens),
     headCount: new RowCount(gpu, "head rows", maxTokens),
+    scores: 0,
     tokens: words("tokens", 1),
     positions: words("positions", 1),
     visible: words("visible rows", 4),
@@ -45,6 +48,7 @@ export function uploadBatch(
   requireBelow("position", batch.positions, limits.maxPositions);
   buffers.tokenCount.set(batch.tokens.length);
   buffers.headCount.set(batch.headRows.length);
+  buffers.scores = visibleScores(batch);
   for (const name of ["tokens", "positions", "visible", "queryEnd", "headRows", "targets"] as const) {
     gpu.write(buffers[name].buffer, 0, batch[name]);
   }

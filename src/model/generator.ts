@@ -1,5 +1,5 @@
 import { DeviceError } from "../errors.ts";
-import { type BufferRange, type GpuBuffer, wholeBuffer } from "../gpu/buffer.ts";
+import { type BufferRange, type GpuBuffer, totalBytes, wholeBuffer } from "../gpu/buffer.ts";
 import { type Command, encode } from "../gpu/commands.ts";
 import { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
@@ -56,7 +56,7 @@ export class Generator {
     const { value, buffers } = gpu.collect(() => createPlan(options));
     this.#plan = value;
     this.#buffers = buffers;
-    this.sizeBytes = buffers.reduce((sum, buffer) => sum + buffer.sizeBytes, 0);
+    this.sizeBytes = totalBytes(buffers);
   }
 
   /** Tokens in the cache. */
@@ -103,6 +103,7 @@ export class Generator {
     this.#isDestroyed = true;
     this.#nextStep = null;
     for (const buffer of this.#buffers) this.#gpu.release(buffer);
+    this.#gpu.releaseStaging();
   }
 
   #requireRoomFor(tokens: number): void {
@@ -183,15 +184,23 @@ function createPlan({ gpu, weights, adapter, maxPositions, prefillTokens = PREFI
 
   const allocate = new ActivationAllocator(gpu, config, chunkTokens);
   const x = allocate.hidden("residual stream");
-  const activations = allocate.layer("layer", x, adapter?.settings ?? null);
+  const [activations] = allocate.layers([x], adapter?.settings ?? null, "everything");
   const scratch = allocate.forwardScratch(null);
   const layersOver = (count: RowCount): Command[] => {
-    const context: PassContext = { gpu, config, count, positions, visible, ropeTable: wholeBuffer(tableBuffer) };
+    const context: PassContext = {
+      gpu,
+      config,
+      count,
+      positions,
+      visible,
+      ropeTable: wholeBuffer(tableBuffer),
+      tensorAttention: null,
+    };
     return [
       ...embedding(gpu, { count, tokens, w: weights.embedding, x }),
       ...weights.layers.flatMap((layerWeights, i) => {
         const lora = adapter && { factors: adapter.layers[i] as LayerFactors, scale: loraScale(adapter.settings) };
-        const layer: Layer = { weights: layerWeights, activations, lora };
+        const layer: Layer = { weights: layerWeights, activations: activations!, lora };
         return layerForward(context, layer, scratch, x, caches[i]);
       }),
     ];

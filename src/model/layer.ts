@@ -6,11 +6,12 @@ import { attentionBackward, attentionForward } from "../ops/attention.ts";
 import { rope, scatterRows, swigluBackward, swigluForward } from "../ops/elementwise.ts";
 import type { Matrix } from "../ops/matrix.ts";
 import { rmsNormBackward, rmsNormForward } from "../ops/norm.ts";
+import type { TensorAttention } from "../ops/tensor-attention.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 import type { Projection } from "../weights/projections.ts";
-import type { BackwardScratch, ForwardScratch, LayerActivations } from "./activations.ts";
+import type { BackwardScratch, ForwardScratch, LayerActivations, Stored } from "./activations.ts";
 import type { LayerWeights } from "./base-weights.ts";
-import { type Linear, linearBackward, linearForward } from "./linear.ts";
+import { type Linear, linearBackward, linearForward, operandOf } from "./linear.ts";
 import type { LayerFactors } from "./lora.ts";
 
 /** What every layer of a forward pass shares. */
@@ -21,6 +22,10 @@ export interface PassContext {
   readonly positions: BufferRange;
   readonly visible: BufferRange;
   readonly ropeTable: BufferRange;
+  /** Null where attention is computed in f32. */
+  readonly tensorAttention: TensorAttention | null;
+  /** Pairs of a row and a row that it sees, in the batch at hand: for a profile. */
+  readonly scores?: () => number;
 }
 
 /** What every layer of a backward pass shares. */
@@ -35,16 +40,18 @@ export interface Layer {
   readonly lora: { readonly factors: LayerFactors; readonly scale: number } | null;
 }
 
-function linearOf(context: PassContext, layer: Layer, projection: Projection, { half }: ForwardScratch): Linear {
+function linearOf(context: PassContext, layer: Layer, projection: Projection): Linear {
   const factors = layer.lora?.factors[projection];
   const inner = layer.activations.loraInner[projection];
   return {
     count: context.count,
-    half,
     w: layer.weights.projections[projection],
     lora: layer.lora && factors && inner ? { factors, scale: layer.lora.scale, inner } : null,
   };
 }
+
+/** An operand, and the commands that make it one. */
+type Packing = ReturnType<typeof operandOf>;
 
 /** A layer's keys and values in generation: (positions, keyValueHeads · D), row p those of position p. */
 export interface KeyValueCache {
@@ -63,18 +70,41 @@ export function layerForward(
   out: Matrix,
   cache?: KeyValueCache,
 ): Command[] {
-  const { gpu, config, count, positions, visible, ropeTable: table } = context;
-  const { weights, activations: at } = layer;
-  const { normed, product } = scratch;
-  const { rmsNormEps: eps, headDim } = config;
-  const linear = (projection: Projection, x: Matrix, y: Matrix, residual?: Matrix) =>
-    linearForward(gpu, linearOf(context, layer, projection, scratch), x, y, residual);
-
+  const { gpu, count } = context;
+  const { activations: at } = layer;
+  const product = operandOf(gpu, count, scratch.product, scratch.half);
   return [
-    ...rmsNormForward(gpu, { count, x: at.x, w: weights.inputNorm, eps, y: normed, rstd: at.rstdInput }),
-    ...linear("q_proj", normed, at.q),
-    ...linear("k_proj", normed, at.k),
-    ...linear("v_proj", normed, at.v),
+    ...attentionHalf(context, layer, scratch, cache),
+    ...gateAndUp(context, layer, scratch),
+    ...swigluForward(gpu, { count, gate: at.gate, up: at.up, y: scratch.product }),
+    ...product.pack,
+    ...linearForward(gpu, linearOf(context, layer, "down_proj"), product.operand, out, at.middle),
+  ];
+}
+
+/** Computes again what `stored` does not keep of a layer's forward pass, before its backward pass. */
+export function layerAgain(context: PassContext, layer: Layer, scratch: ForwardScratch, stored: Stored): Command[] {
+  return [
+    ...(stored === "layer inputs" ? attentionHalf(context, layer, scratch) : []),
+    ...(stored === "everything" ? [] : gateAndUp(context, layer, scratch)),
+  ];
+}
+
+/** m = x + attention(norm(x)). */
+function attentionHalf(context: PassContext, layer: Layer, scratch: ForwardScratch, cache?: KeyValueCache): Command[] {
+  const { gpu, config, count, positions, visible, ropeTable: table, tensorAttention: tensor } = context;
+  const { weights, activations: at } = layer;
+  const { rmsNormEps: eps, headDim } = config;
+  const input = operandOf(gpu, count, scratch.normed, scratch.half);
+  const attention = operandOf(gpu, count, at.attention, scratch.half);
+  const linear = (projection: Projection, { operand }: Packing, y: Matrix, residual?: Matrix) =>
+    linearForward(gpu, linearOf(context, layer, projection), operand, y, residual);
+  return [
+    ...rmsNormForward(gpu, { count, x: at.x, w: weights.inputNorm, eps, y: scratch.normed, rstd: at.rstdInput }),
+    ...input.pack,
+    ...linear("q_proj", input, at.q),
+    ...linear("k_proj", input, at.k),
+    ...linear("v_proj", input, at.v),
     ...rope(gpu, { count, positions, table, x: at.q, headDim, inverse: false }),
     ...rope(gpu, { count, positions, table, x: at.k, headDim, inverse: false }),
     ...(cache ? scatterRows(gpu, { count, rows: positions, x: at.k, y: cache.k }) : []),
@@ -88,13 +118,31 @@ export function layerForward(
       v: cache?.v ?? at.v,
       o: at.attention,
       stats: at.attentionStats,
+      tensor,
+      scores: context.scores,
     }),
-    ...linear("o_proj", at.attention, at.middle, at.x),
-    ...rmsNormForward(gpu, { count, x: at.middle, w: weights.postAttentionNorm, eps, y: normed, rstd: at.rstdMiddle }),
-    ...linear("gate_proj", normed, at.gate),
-    ...linear("up_proj", normed, at.up),
-    ...swigluForward(gpu, { count, gate: at.gate, up: at.up, y: product }),
-    ...linear("down_proj", product, out, at.middle),
+    ...attention.pack,
+    ...linear("o_proj", attention, at.middle, at.x),
+  ];
+}
+
+/** The first half of mlp(norm(m)). */
+function gateAndUp(context: PassContext, layer: Layer, scratch: ForwardScratch): Command[] {
+  const { gpu, config, count } = context;
+  const { weights, activations: at } = layer;
+  const input = operandOf(gpu, count, scratch.normed, scratch.half);
+  return [
+    ...rmsNormForward(gpu, {
+      count,
+      x: at.middle,
+      w: weights.postAttentionNorm,
+      eps: config.rmsNormEps,
+      y: scratch.normed,
+      rstd: at.rstdMiddle,
+    }),
+    ...input.pack,
+    ...linearForward(gpu, linearOf(context, layer, "gate_proj"), input.operand, at.gate),
+    ...linearForward(gpu, linearOf(context, layer, "up_proj"), input.operand, at.up),
   ];
 }
 
@@ -110,29 +158,44 @@ export function layerBackward(
   scratch: BackwardScratch,
   isLowest: boolean,
 ): Command[] {
-  const { gpu, config, count, positions, visible, queryEnd, ropeTable: table } = context;
+  const { gpu, config, count, positions, visible, queryEnd, ropeTable: table, tensorAttention: tensor } = context;
   const { weights, activations: at } = layer;
-  const { normed, product, dx, dNormed, dProduct, dGate, dUp, dAttention, dQ, dK, dV } = scratch;
+  const { normed, dx, dNormed, dProduct, dGate, dUp, dAttention, dQ, dK, dV } = scratch;
   const { rmsNormEps: eps, headDim } = config;
-  const linear = (projection: Projection, x: Matrix, dy: Matrix, dxOf: Matrix | null, add: boolean) =>
-    linearBackward(gpu, linearOf(context, layer, projection, scratch), {
-      x,
-      dy,
-      gradients: gradients[projection] ?? null,
-      dInner: scratch.dLoraInner,
-      dx: dxOf,
-      add,
-    });
+  const isTrained = (...projections: Projection[]) => projections.some((projection) => gradients[projection]);
+  // Inputs are wanted for the gradients of LoRA alone.
+  const operand = (matrix: Matrix, isWanted: boolean) => operandOf(gpu, count, matrix, isWanted ? scratch.half : null);
+  const product = operand(scratch.product, isTrained("down_proj"));
+  const attention = operand(at.attention, isTrained("o_proj"));
+  const mlpInput = operand(normed, isTrained("gate_proj", "up_proj"));
+  const attentionInput = operand(normed, isTrained("q_proj", "k_proj", "v_proj"));
+  const linear = (projection: Projection, x: Packing, dy: Matrix, dxOf: Matrix | null, add: boolean) => {
+    const { pack, operand: gradient } = operandOf(gpu, count, dy, scratch.gradientHalf?.rows ?? null);
+    return [
+      ...pack,
+      ...linearBackward(gpu, linearOf(context, layer, projection), {
+        x: x.operand,
+        dy: gradient,
+        gradients: gradients[projection] ?? null,
+        dInner: scratch.dLoraInner,
+        workspace: scratch.gradientHalf?.workspace ?? null,
+        dx: dxOf,
+        add,
+      }),
+    ];
+  };
   const dNormedOrNone = isLowest ? null : dNormed;
 
   return [
     // The MLP.
-    ...swigluForward(gpu, { count, gate: at.gate, up: at.up, y: product }),
+    ...swigluForward(gpu, { count, gate: at.gate, up: at.up, y: scratch.product }),
+    ...product.pack,
     ...linear("down_proj", product, dx, dProduct, false),
     ...swigluBackward(gpu, { gate: at.gate, up: at.up, dy: dProduct, dGate, dUp, count }),
     ...rmsNormForward(gpu, { count, x: at.middle, w: weights.postAttentionNorm, eps, y: normed, rstd: at.rstdMiddle }),
-    ...linear("gate_proj", normed, dGate, dNormed, false),
-    ...linear("up_proj", normed, dUp, dNormed, true),
+    ...mlpInput.pack,
+    ...linear("gate_proj", mlpInput, dGate, dNormed, false),
+    ...linear("up_proj", mlpInput, dUp, dNormed, true),
     ...rmsNormBackward(gpu, {
       count,
       x: at.middle,
@@ -143,7 +206,8 @@ export function layerBackward(
       add: true,
     }),
     // Attention.
-    ...linear("o_proj", at.attention, dx, dAttention, false),
+    ...attention.pack,
+    ...linear("o_proj", attention, dx, dAttention, false),
     ...attentionBackward(gpu, {
       count,
       shape: config,
@@ -154,6 +218,8 @@ export function layerBackward(
       v: at.v,
       o: at.attention,
       stats: at.attentionStats,
+      tensor,
+      scores: context.scores,
       dO: dAttention,
       dQ,
       dK,
@@ -162,9 +228,10 @@ export function layerBackward(
     ...rope(gpu, { count, positions, table, x: dQ, headDim, inverse: true }),
     ...rope(gpu, { count, positions, table, x: dK, headDim, inverse: true }),
     ...rmsNormForward(gpu, { count, x: at.x, w: weights.inputNorm, eps, y: normed, rstd: at.rstdInput }),
-    ...linear("q_proj", normed, dQ, dNormedOrNone, false),
-    ...linear("k_proj", normed, dK, dNormedOrNone, true),
-    ...linear("v_proj", normed, dV, dNormedOrNone, true),
+    ...attentionInput.pack,
+    ...linear("q_proj", attentionInput, dQ, dNormedOrNone, false),
+    ...linear("k_proj", attentionInput, dK, dNormedOrNone, true),
+    ...linear("v_proj", attentionInput, dV, dNormedOrNone, true),
     ...(isLowest
       ? []
       : rmsNormBackward(gpu, {

@@ -1,18 +1,46 @@
 import type { Command } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
+import { type HalfRows, type PackedRows, packRows } from "../ops/half-rows.ts";
 import { matmulNN, matmulNT, matmulTN } from "../ops/matmul.ts";
 import type { Matrix, Weight } from "../ops/matrix.ts";
-import type { HalfRows } from "../ops/tensor.ts";
+import { dequantizeNf4 } from "../ops/nf4.ts";
+import { type GradientWorkspace, tensorGradient } from "../ops/tensor-gradient.ts";
+import type { ProjectionWeight } from "./base-weights.ts";
 import type { LoraFactors } from "./lora.ts";
 
 /** A frozen linear layer with its LoRA, where it has one. */
 export interface Linear {
   readonly count: RowCount;
-  readonly w: Weight;
+  readonly w: ProjectionWeight;
   readonly lora: LinearLora | null;
-  /** Workspace of products on subgroup matrices, for a weight in f16. */
-  readonly half: HalfRows | null;
+}
+
+/** A weight for the product that follows, and the commands that unpack it where it is in 4 bits. */
+function unpack(gpu: Gpu, w: ProjectionWeight): { readonly unpacking: Command[]; readonly weight: Weight } {
+  if ("parts" in w) return { unpacking: [], weight: w };
+  return { unpacking: dequantizeNf4(gpu, w.nf4, w.unpacked), weight: w.unpacked };
+}
+
+/** A matrix that is multiplied by weights: in f32, and in f16 where that is done on subgroup matrices. */
+export interface Operand {
+  readonly matrix: Matrix;
+  readonly packed: PackedRows | null;
+}
+
+/**
+ * A matrix as an operand, and the commands that make it one: to be run whenever the matrix has been written anew, and
+ * before the workspace `half` takes another. Null for the f32 path, where there is nothing to make.
+ */
+export function operandOf(
+  gpu: Gpu,
+  count: RowCount,
+  matrix: Matrix,
+  half: HalfRows | null,
+): { readonly pack: Command[]; readonly operand: Operand } {
+  if (!half) return { pack: [], operand: { matrix, packed: null } };
+  const { pack, packed } = packRows(gpu, count, matrix, half);
+  return { pack: [pack], operand: { matrix, packed } };
 }
 
 export interface LinearLora {
@@ -24,25 +52,30 @@ export interface LinearLora {
 }
 
 /** y = x·Wᵀ + scale · (x·Aᵀ)·Bᵀ (+ residual). */
-export function linearForward(gpu: Gpu, linear: Linear, x: Matrix, y: Matrix, residual?: Matrix): Command[] {
-  const { count, w, lora, half } = linear;
-  if (!lora) return matmulNT(gpu, { count, x, w, y, residual, half });
+export function linearForward(gpu: Gpu, linear: Linear, x: Operand, y: Matrix, residual?: Matrix): Command[] {
+  const { count, lora } = linear;
+  const input = { count, x: x.matrix, packed: x.packed };
+  const { unpacking, weight: w } = unpack(gpu, linear.w);
+  if (!lora) return [...unpacking, ...matmulNT(gpu, { ...input, w, y, residual })];
   const { factors, scale, inner } = lora;
   return [
-    ...matmulNT(gpu, { count, x, w: factors.a, y: inner, scale }),
-    ...matmulNT(gpu, { count, x, w, y, residual, lora: { u: inner, b: factors.b }, half }),
+    ...matmulNT(gpu, { ...input, w: factors.a, y: inner, scale }),
+    ...unpacking,
+    ...matmulNT(gpu, { ...input, w, y, residual, lora: { u: inner, b: factors.b } }),
   ];
 }
 
 export interface LinearBackwardBuffers {
   /** The layer's input (T, in), needed only for LoRA's A. */
-  readonly x: Matrix;
+  readonly x: Operand;
   /** The gradient of its output (T, out). */
-  readonly dy: Matrix;
+  readonly dy: Operand;
   /** Where LoRA's gradients are summed; null where the layer has no LoRA. */
   readonly gradients: LoraFactors | null;
   /** Workspace (T, r): scale · dy·B. */
   readonly dInner: Matrix | null;
+  /** For LoRA's gradients on subgroup matrices; null on the f32 path. */
+  readonly workspace: GradientWorkspace | null;
   /** The gradient of the input (T, in), or null where nothing below is trained. */
   readonly dx: Matrix | null;
   /** Whether `dx` is added to or overwritten. */
@@ -54,16 +87,38 @@ export interface LinearBackwardBuffers {
  * dB += dYᵀ·(s·XAᵀ),  dA += (s·dY·B)ᵀ·X,  dX = dY·W + (s·dY·B)·A.
  */
 export function linearBackward(gpu: Gpu, linear: Linear, buffers: LinearBackwardBuffers): Command[] {
-  const { count, w, lora, half } = linear;
-  const { x, dy, gradients, dInner, dx, add } = buffers;
+  const { count, lora } = linear;
+  const { x, dy, gradients, dInner, workspace, dx, add } = buffers;
   const prior = add ? "add" : "drop";
-  if (!lora) return dx ? matmulNN(gpu, { count, x: dy, w, y: dx, prior, half }) : [];
+  const gradient = { count, x: dy.matrix, packed: dy.packed };
+  const { unpacking, weight: w } = unpack(gpu, linear.w);
+  if (!lora) return dx ? [...unpacking, ...matmulNN(gpu, { ...gradient, w, y: dx, prior })] : [];
   if (!gradients || !dInner) throw new Error("internal: LoRA without buffers for its gradients");
   const { factors, scale, inner } = lora;
   return [
-    ...matmulTN(gpu, { count, p: dy, q: inner, y: gradients.b }),
-    ...matmulNN(gpu, { count, x: dy, w: factors.b, y: dInner, prior: "drop", scale }),
-    ...matmulTN(gpu, { count, p: dInner, q: x, y: gradients.a }),
-    ...(dx ? matmulNN(gpu, { count, x: dy, w, y: dx, prior, lora: { u: dInner, a: factors.a }, half }) : []),
+    ...factorGradient(gpu, { count, wide: dy, narrow: inner, narrowIsLeft: false, y: gradients.b, workspace }),
+    ...matmulNN(gpu, { ...gradient, w: factors.b, y: dInner, prior: "drop", scale }),
+    ...factorGradient(gpu, { count, wide: x, narrow: dInner, narrowIsLeft: true, y: gradients.a, workspace }),
+    ...(dx
+      ? [...unpacking, ...matmulNN(gpu, { ...gradient, w, y: dx, prior, lora: { u: dInner, a: factors.a } })]
+      : []),
   ];
+}
+
+interface FactorGradient {
+  readonly count: RowCount;
+  /** (T, in) or (T, out), and (T, r). */
+  readonly wide: Operand;
+  readonly narrow: Matrix;
+  /** Whether y += narrowᵀ·wide, else y += wideᵀ·narrow. */
+  readonly narrowIsLeft: boolean;
+  readonly y: Matrix;
+  readonly workspace: GradientWorkspace | null;
+}
+
+function factorGradient(gpu: Gpu, { wide, workspace, ...gradient }: FactorGradient): Command[] {
+  if (wide.packed && workspace) return tensorGradient(gpu, { ...gradient, wide: wide.packed, workspace });
+  const { count, narrow, narrowIsLeft, y } = gradient;
+  const [p, q] = narrowIsLeft ? [narrow, wide.matrix] : [wide.matrix, narrow];
+  return matmulTN(gpu, { count, p, q, y });
 }

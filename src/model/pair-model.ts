@@ -1,8 +1,9 @@
-import type { PackedBatch } from "../data/pack.ts";
-import type { BufferRange } from "../gpu/buffer.ts";
+import { type PackedBatch, pairStarts } from "../data/pack.ts";
+import { type BufferRange, totalBytes } from "../gpu/buffer.ts";
 import { type Command, encode } from "../gpu/commands.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { divergenceOfRows } from "../ops/head.ts";
+import { setRowTiles } from "../ops/row-tiles.ts";
 import { type BatchBuffers, createBatchBuffers, uploadBatch } from "./batch-buffers.ts";
 import { createPairPlans, type PairPlanOptions, type PairPlans, type Who } from "./pair-plans.ts";
 
@@ -16,6 +17,19 @@ export interface HeadResults {
   readonly targetLogits: Float32Array;
 }
 
+/** Bytes of a model's buffers by what they are for. */
+export interface PairMemory {
+  /** Kept from the forward to the backward pass. */
+  readonly activations: number;
+  /** Rows of the head, and a chunk of logits. */
+  readonly head: number;
+  /** Used by one layer after the other. */
+  readonly workspace: number;
+}
+
+/** Commands of a backward pass that are submitted by themselves, so that the GPU works while the rest is submitted. */
+const FIRST_COMMANDS = 32;
+
 /**
  * Llama over packed pairs: scores both answers of every pair in one pass, and returns gradients to the adapter.
  * Buffers, bind groups and the order of dispatches are fixed when it is made; each batch replays them.
@@ -23,6 +37,7 @@ export interface HeadResults {
 export class PairModel {
   readonly maxTokens: number;
   readonly vocabSize: number;
+  readonly memory: PairMemory;
   readonly #maxPositions: number;
   readonly #gpu: Gpu;
   readonly #batch: BatchBuffers;
@@ -34,11 +49,17 @@ export class PairModel {
     this.maxTokens = maxTokens;
     this.vocabSize = weights.config.vocabSize;
     this.#maxPositions = maxPositions;
-    this.#batch = createBatchBuffers(gpu, maxTokens);
-    this.#plans = createPairPlans(options, this.#batch);
+    const { value, buffers } = gpu.collect(() => {
+      const batch = createBatchBuffers(gpu, maxTokens);
+      return { batch, plans: createPairPlans(options, batch) };
+    });
+    this.#batch = value.batch;
+    this.#plans = value.plans;
+    const { activations, head } = this.#plans.memory;
+    this.memory = { activations, head, workspace: totalBytes(buffers) - activations - head };
   }
 
-  /** Log-probabilities of a batch without gradients. */
+  /** Log-probabilities of a batch without gradients. The next batch may be scored before they are there. */
   async score(batch: PackedBatch, who: Who): Promise<HeadResults> {
     this.#upload(batch);
     return this.#runHead(this.#plans.score[who]);
@@ -55,12 +76,15 @@ export class PairModel {
     this.#upload(batch);
     const results = this.#runHead(train.forward);
     results.catch(() => {}); // Awaited below, unless encoding throws first: never an unhandled rejection.
-    const encoder = this.#gpu.device.createCommandEncoder();
-    encode(this.#gpu, encoder, train.backward);
-    const backward = encoder.finish();
+    const parts = [train.backward.slice(0, FIRST_COMMANDS), train.backward.slice(FIRST_COMMANDS)];
+    const backward = parts.map((commands) => {
+      const encoder = this.#gpu.device.createCommandEncoder();
+      encode(this.#gpu, encoder, commands);
+      return encoder.finish();
+    });
     const coefficients = coefficientsOf(await results);
     this.#gpu.write(this.#batch.coefficients.buffer, 0, coefficients);
-    this.#gpu.device.queue.submit([backward]);
+    for (const part of backward) this.#gpu.device.queue.submit([part]);
   }
 
   /** KL(π ‖ π_ref) over the whole vocabulary, in nats, at each of the R rows that predict a token. */
@@ -73,8 +97,22 @@ export class PairModel {
     return divergenceOfRows(new Float32Array(words!));
   }
 
+  /** Floating-point operations of `train` on a batch, or of `score`. Nothing is run. */
+  flops(batch: PackedBatch, pass: "train" | Who): number {
+    this.#upload(batch);
+    const { train, score } = this.#plans;
+    const commands = pass === "train" ? [...(train?.forward ?? []), ...(train?.backward ?? [])] : score[pass];
+    return commands.reduce((sum, command) => {
+      return sum + (command.kind === "dispatch" ? (command.work?.().flops ?? 0) : 0);
+    }, 0);
+  }
+
   #upload(batch: PackedBatch): void {
     uploadBatch(this.#gpu, this.#batch, batch, { vocabSize: this.vocabSize, maxPositions: this.#maxPositions });
+    const { tensorAttention } = this.#plans;
+    if (!tensorAttention) return;
+    const starts = pairStarts(batch);
+    for (const tiles of tensorAttention.rowTiles.values()) setRowTiles(this.#gpu, tiles, starts);
   }
 
   async #runHead(commands: readonly Command[]): Promise<HeadResults> {

@@ -1,18 +1,21 @@
-import { type BufferRange, wholeBuffer } from "../gpu/buffer.ts";
+import { type BufferRange, totalBytes, wholeBuffer } from "../gpu/buffer.ts";
 import { type Command, clear } from "../gpu/commands.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { embedding, gatherRows, scatterRows } from "../ops/elementwise.ts";
-import { headBackward, headDivergence, headForward } from "../ops/head.ts";
+import { createHalfRows } from "../ops/half-rows.ts";
+import { exponentialRows, headBackward, headDivergence, headForward } from "../ops/head.ts";
 import { createMatrix, type Matrix, matrixBytes } from "../ops/matrix.ts";
 import { rmsNormBackward, rmsNormForward } from "../ops/norm.ts";
-import { createHalfRows } from "../ops/tensor.ts";
+import { PeakSlots } from "../ops/peak.ts";
+import { ATTENTION_PEAKS, createTensorAttention, type TensorAttention } from "../ops/tensor-attention.ts";
+import { createGradientWorkspace } from "../ops/tensor-gradient.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 import { loraScale } from "../weights/peft-config.ts";
-import { ActivationAllocator, type LayerActivations, widestFactor } from "./activations.ts";
+import { ActivationAllocator, type LayerActivations, type Stored, widestFactor } from "./activations.ts";
 import type { BaseWeights } from "./base-weights.ts";
 import type { BatchBuffers } from "./batch-buffers.ts";
-import { type BackwardContext, type Layer, layerBackward, layerForward } from "./layer.ts";
-import type { LayerFactors, LoraBuffers } from "./lora.ts";
+import { type BackwardContext, type Layer, layerAgain, layerBackward, layerForward } from "./layer.ts";
+import { eachFactor, type LayerFactors, type LoraBuffers } from "./lora.ts";
 import { ropeTable } from "./rope-table.ts";
 
 /** Whose log-probabilities: the adapted model's, or the frozen base's. */
@@ -30,6 +33,8 @@ export interface PairPlanOptions {
   readonly maxPositions: number;
   /** Whether the KL divergence over the whole vocabulary is asked for. It takes a second chunk of logits. */
   readonly divergence?: boolean;
+  /** What is kept from forward to backward, everything if not given. */
+  readonly stored?: Stored;
   /** Bytes for one chunk of logits, {@link LOGITS_BYTES} if not given. */
   readonly logitsBytes?: number;
 }
@@ -45,24 +50,40 @@ export interface PairPlans {
   readonly head: HeadBuffers;
   /** (R, 8) f32: see `headDivergence`. */
   readonly divergenceState: BufferRange | null;
+  /** Bytes of what is kept from the forward to the backward pass, and of the head's rows and chunks. */
+  /** Null where attention is computed in f32. */
+  readonly tensorAttention: TensorAttention | null;
+  readonly memory: { readonly activations: number; readonly head: number };
 }
 
 /** Allocates activations for `maxTokens` rows and lists, in order, what each pass does with them. */
 export function createPairPlans(options: PairPlanOptions, batch: BatchBuffers): PairPlans {
-  const { gpu, weights, adapter, gradients, maxTokens, maxPositions } = options;
+  const { gpu, weights, adapter, gradients, maxTokens, maxPositions, stored = "everything" } = options;
   const { config } = weights;
   const { tokenCount, headCount } = batch;
-  const context = createContext(gpu, config, batch, maxPositions);
+  const isHalf = weights.head.format === "f16";
+  const peaks = isHalf && gradients ? new PeakSlots(gpu, peakSlots(gradients)) : null;
+  const context = createContext(gpu, config, batch, maxPositions, isHalf, peaks);
   const allocate = new ActivationAllocator(gpu, config, maxTokens);
-  const inputs = Array.from({ length: config.layers + 1 }, (_, layer) => allocate.hidden(`input of layer ${layer}`));
-  const activations = weights.layers.map((_, layer) =>
-    allocate.layer(`layer ${layer}`, inputs[layer]!, adapter.settings),
-  );
-  const head = createHeadBuffers(gpu, config, options);
-  const half =
-    weights.head.format === "f16"
-      ? createHalfRows(gpu, "left factor in f16", maxTokens, Math.max(widestFactor(config), head.logits.cols))
-      : null;
+  const kept = gpu.collect(() => {
+    const inputs = Array.from({ length: config.layers + 1 }, (_, layer) => allocate.hidden(`input of layer ${layer}`));
+    return { inputs, activations: allocate.layers(inputs.slice(0, config.layers), adapter.settings, stored) };
+  });
+  const { inputs, activations } = kept.value;
+  const { value: head, buffers: headBuffers } = gpu.collect(() => createHeadBuffers(gpu, config, options));
+  const widest = widestFactor(config);
+  const half = isHalf ? createHalfRows(gpu, "input in f16", maxTokens, widest) : null;
+  const gradientHalf = peaks
+    ? {
+        // The head's exponentials are made before there is any gradient.
+        rows: createHalfRows(gpu, "gradient in f16", maxTokens, Math.max(widest, head.logits.cols)),
+        workspace: createGradientWorkspace(gpu, maxTokens, widest, adapter.settings.r, peaks),
+      }
+    : null;
+  const headHalf = half && {
+    hidden: half,
+    exponentials: gradientHalf && exponentialRows(gpu, gradientHalf.rows, maxTokens),
+  };
   const scratch = allocate.forwardScratch(half);
 
   const layersOf = (who: Who): Layer[] =>
@@ -88,7 +109,7 @@ export function createPairPlans(options: PairPlanOptions, batch: BatchBuffers): 
     ...hiddenRows(who, head.hidden),
     ...headForward(gpu, {
       ...head,
-      half,
+      half: headHalf,
       count: headCount,
       w: weights.head,
       targets: batch.targets,
@@ -99,9 +120,10 @@ export function createPairPlans(options: PairPlanOptions, batch: BatchBuffers): 
   const train = (trained: readonly LayerFactors[]): NonNullable<PairPlans["train"]> => {
     const sums = createMatrix(gpu, "head sums", maxTokens, config.hiddenSize);
     const dHidden = createMatrix(gpu, "gradient of head hidden", maxTokens, config.hiddenSize);
-    const backwardScratch = allocate.backwardScratch(scratch, adapter.settings.r);
+    const backwardScratch = allocate.backwardScratch(scratch, adapter.settings.r, gradientHalf);
     const { targets, coefficients } = batch;
     const backward = [
+      ...(peaks ? [peaks.clear] : []),
       ...headBackward(gpu, {
         count: headCount,
         w: weights.head,
@@ -124,7 +146,11 @@ export function createPairPlans(options: PairPlanOptions, batch: BatchBuffers): 
       clear(backwardScratch.dx.range),
       ...scatterRows(gpu, { count: headCount, rows: batch.headRows, x: sums, y: backwardScratch.dx }),
       ...layersOf("policy")
-        .map((layer, i) => layerBackward(context, layer, trained[i] as LayerFactors, backwardScratch, i === 0))
+        .map((layer, i) => [
+          // Of the last layer everything is still there.
+          ...(i === config.layers - 1 ? [] : layerAgain(context, layer, scratch, stored)),
+          ...layerBackward(context, layer, trained[i] as LayerFactors, backwardScratch, i === 0),
+        ])
         .reverse()
         .flat(),
     ];
@@ -145,7 +171,10 @@ export function createPairPlans(options: PairPlanOptions, batch: BatchBuffers): 
         logits: head.logits,
         logitsReference,
         state,
-        half,
+        half: half && {
+          hidden: half,
+          hiddenReference: createHalfRows(gpu, "reference's head rows in f16", maxTokens, config.hiddenSize),
+        },
       }),
     ];
   };
@@ -157,15 +186,41 @@ export function createPairPlans(options: PairPlanOptions, batch: BatchBuffers): 
     divergence: divergenceState && divergence(divergenceState),
     head,
     divergenceState,
+    tensorAttention: context.tensorAttention,
+    memory: { activations: totalBytes(kept.buffers), head: totalBytes(headBuffers) },
   };
 }
 
-function createContext(gpu: Gpu, config: LlamaConfig, batch: BatchBuffers, maxPositions: number): BackwardContext {
+/** Of attention in each layer, and of each gradient of a factor. */
+function peakSlots(gradients: readonly LayerFactors[]): number {
+  return gradients.length * ATTENTION_PEAKS + [...eachFactor(gradients)].length;
+}
+
+function createContext(
+  gpu: Gpu,
+  config: LlamaConfig,
+  batch: BatchBuffers,
+  maxPositions: number,
+  isHalf: boolean,
+  peaks: PeakSlots | null,
+): BackwardContext {
   const table = ropeTable(config, maxPositions);
   const tableBuffer = gpu.buffer("rope table", table.byteLength);
   gpu.write(tableBuffer, 0, table);
   const { tokenCount, positions, visible, queryEnd } = batch;
-  return { gpu, config, count: tokenCount, positions, visible, queryEnd, ropeTable: wholeBuffer(tableBuffer) };
+  const maxRows = tokenCount.max;
+  const tensorAttention = isHalf ? createTensorAttention(gpu, { shape: config, maxRows, peaks }) : null;
+  return {
+    gpu,
+    config,
+    count: tokenCount,
+    positions,
+    visible,
+    queryEnd,
+    ropeTable: wholeBuffer(tableBuffer),
+    tensorAttention,
+    scores: () => batch.scores,
+  };
 }
 
 interface HeadBuffers {

@@ -2,7 +2,9 @@ import { type BufferRange, read, readWrite, uniform } from "../gpu/buffer.ts";
 import { type Command, dispatch } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import { type Matrix, padded } from "./matrix.ts";
+import { attentionWork } from "./attention-work.ts";
+import { type Matrix, padded, rowWork } from "./matrix.ts";
+import { type TensorAttention, tensorAttentionBackward, tensorAttentionForward } from "./tensor-attention.ts";
 
 export interface AttentionShape {
   readonly heads: number;
@@ -24,15 +26,21 @@ export interface AttentionForward {
   readonly o: Matrix;
   /** (T, heads, 2) f32: logsumexp, and δ once backward has run. */
   readonly stats: BufferRange;
+  /** Pairs of a query and a key that it sees, in the batch at hand: for a profile. */
+  readonly scores?: (() => number) | undefined;
+  /** With it, the products are taken on subgroup matrices: f16 factors, f32 sums. */
+  readonly tensor?: TensorAttention | null;
 }
 
 /**
- * Causal attention over packed pairs that share their prompt: `kernels/attention/forward.wgsl`, or, where there is never
- * more than one row, `kernels/attention/decode.wgsl`.
+ * Causal attention over packed pairs that share their prompt: `kernels/attention/forward.wgsl`, or
+ * `kernels/attention/tensor_forward.wgsl` on subgroup matrices, or, where there is never more than one row,
+ * `kernels/attention/decode.wgsl`.
  */
 export function attentionForward(gpu: Gpu, op: AttentionForward): Command[] {
   const { count, shape, visible, q, k, v, o, stats } = op;
   if (count.max === 1) return [attentionDecode(gpu, op)];
+  if (op.tensor) return tensorAttentionForward(gpu, op, op.tensor);
   return [
     dispatch(
       gpu,
@@ -47,6 +55,7 @@ export function attentionForward(gpu: Gpu, op: AttentionForward): Command[] {
         readWrite(stats),
       ],
       () => [Math.ceil(count.value / 64), shape.heads, 1],
+      attentionWork(op, 2, q, k, v, o),
     ),
   ];
 }
@@ -78,19 +87,25 @@ export interface AttentionBackward extends AttentionForward {
   readonly dV: Matrix;
 }
 
-/** The gradients of `attentionForward`: `kernels/attention/{delta,backward_query,backward_key}.wgsl`. */
+/**
+ * The gradients of `attentionForward`: `kernels/attention/{delta,backward_query,backward_key}.wgsl`, the last two on subgroup
+ * matrices where `tensor` is given.
+ */
 export function attentionBackward(gpu: Gpu, op: AttentionBackward): Command[] {
   const { count, shape, visible, queryEnd, q, k, v, o, stats, dO, dQ, dK, dV } = op;
   const prelude = vectors(shape);
   const constants = strides(shape);
   const { QUERY_STRIDE, QUERY_HEADS } = constants;
+  const delta = dispatch(
+    gpu,
+    { kernel: "attention/delta", prelude, constants: { QUERY_STRIDE, QUERY_HEADS } },
+    [uniform(count.uniform), read(o.range), read(dO.range), readWrite(stats)],
+    () => [Math.ceil(count.value / 64), shape.heads, 1],
+    rowWork(count, o, dO),
+  );
+  if (op.tensor) return [delta, ...tensorAttentionBackward(gpu, op, op.tensor)];
   return [
-    dispatch(
-      gpu,
-      { kernel: "attention/delta", prelude, constants: { QUERY_STRIDE, QUERY_HEADS } },
-      [uniform(count.uniform), read(o.range), read(dO.range), readWrite(stats)],
-      () => [Math.ceil(count.value / 64), shape.heads, 1],
-    ),
+    delta,
     dispatch(
       gpu,
       { kernel: "attention/backward_query", prelude, constants },
@@ -105,6 +120,7 @@ export function attentionBackward(gpu: Gpu, op: AttentionBackward): Command[] {
         readWrite(dQ.range),
       ],
       () => [Math.ceil(count.value / 64), shape.heads, 1],
+      attentionWork(op, 3, q, k, v, dO, dQ),
     ),
     dispatch(
       gpu,
@@ -121,6 +137,7 @@ export function attentionBackward(gpu: Gpu, op: AttentionBackward): Command[] {
         readWrite(dV.range),
       ],
       () => [Math.ceil(count.value / 64), shape.keyValueHeads, 1],
+      attentionWork(op, 4, q, k, v, dO, dK, dV),
     ),
   ];
 }

@@ -2,7 +2,7 @@ import { type BufferRange, read, readWrite } from "../gpu/buffer.ts";
 import { type Command, dispatch, type Workgroups } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import { type Matrix, padded, rowWork, type Weight, widenLibrary } from "./matrix.ts";
+import { type Matrix, padded, rowWork, type Weight, weightRowBytes, widenLibrary } from "./matrix.ts";
 
 /** One invocation per item of a row, 64 to a workgroup, and one line of workgroups per row. */
 function perRow(itemsPerRow: number, count: RowCount): () => Workgroups {
@@ -22,6 +22,11 @@ export function embedding(
       { kernel: "elementwise/embedding", library: [widenLibrary(w.format)], constants },
       [read(tokens), read(part.range), readWrite(x.range)],
       perRow(GROUPS, count),
+      // Each row is written once, by whichever part holds its token: an equal share of it for each.
+      () => ({
+        flops: 0,
+        bytes: (count.value * (weightRowBytes(w.format, w.cols) + 4 * padded(x.cols))) / w.parts.length,
+      }),
     );
   });
 }

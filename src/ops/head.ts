@@ -1,10 +1,10 @@
-import { type BufferRange, type GpuBuffer, read, readWrite, uniform } from "../gpu/buffer.ts";
+import { type BufferRange, type GpuBuffer, read, readWrite, uniform, wholeBuffer } from "../gpu/buffer.ts";
 import { type Command, dispatch } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
+import { type HalfRows, type PackedRows, packedRows, packRows } from "./half-rows.ts";
 import { matmulNN, matmulNT } from "./matmul.ts";
-import { type Matrix, padded, type Weight, weightSlice, widenLibrary } from "./matrix.ts";
-import type { HalfRows } from "./tensor.ts";
+import { type Matrix, padded, rowWork, type Weight, weightSlice, widenLibrary } from "./matrix.ts";
 
 export interface HeadForward {
   /** R, the rows that predict a token of an answer. */
@@ -27,8 +27,27 @@ export interface HeadForward {
   readonly scale: BufferRange;
   /** (R, C): Σ exp(l − m) W, which backward needs. Not computed when only log-probabilities are wanted. */
   readonly sums?: Matrix;
-  /** Workspace of products on subgroup matrices, for a weight in f16. */
-  readonly half?: HalfRows | null;
+  /** With it, and a weight in f16, the products are taken on subgroup matrices. */
+  readonly half?: HeadHalf | null;
+}
+
+/** Workspaces of products on subgroup matrices. */
+export interface HeadHalf {
+  /** For the hidden rows: (R, C). */
+  readonly hidden: HalfRows;
+  /** For one chunk of exponentials: (R, chunk), made by {@link exponentialRows}. Needed for `sums`. */
+  readonly exponentials: HalfRows | null;
+}
+
+/** What `kernels/library/exponentials_f16.wgsl` multiplies by. */
+const EXPONENTIAL_SCALE = 2 ** 14;
+
+/** The same workspace with the factors that all rows of exponentials have. */
+export function exponentialRows(gpu: Gpu, { range }: HalfRows, rows: number): HalfRows {
+  const factors = new Float32Array(padded(rows)).fill(1 / EXPONENTIAL_SCALE);
+  const factor = wholeBuffer(gpu.buffer("factors of exponentials", factors.byteLength));
+  gpu.write(factor.buffer, 0, factors);
+  return { range, factor };
 }
 
 /**
@@ -36,43 +55,58 @@ export interface HeadForward {
  * the hidden rows, as attention with W for both keys and values. The whole logits never exist.
  */
 export function headForward(gpu: Gpu, op: HeadForward): Command[] {
-  const { count, hidden, w, targets, logits, state, best, targetLogits, scale, sums, half } = op;
-  const commands: Command[] = [];
+  const { count, hidden, w, logits, scale, sums } = op;
+  const half = op.half && { ...op.half, hidden: packRows(gpu, count, hidden, op.half.hidden) };
+  const commands: Command[] = half ? [half.hidden.pack] : [];
   for (const { firstToken, chunk } of chunks(w, logits.cols)) {
-    const isFirst = firstToken === 0;
     // A last, narrower chunk has rows of its own width in the same workspace.
     const chunkLogits = { ...logits, cols: chunk.rows };
-    commands.push(...matmulNT(gpu, { count, x: hidden, w: chunk, y: chunkLogits, half }));
-    commands.push(
-      dispatch(
-        gpu,
-        {
-          kernel: "head/chunk",
-          library: ["chunk", "workgroup_sum"],
-          constants: {
-            CHUNK_STRIDE: padded(chunk.rows),
-            EXPONENTIATE: sums !== undefined,
-            LANES: gpu.reductionLanes,
-          },
-        },
-        [
-          uniform(chunkUniform(gpu, firstToken, chunk)),
-          read(targets),
-          readWrite(logits.range),
-          readWrite(state),
-          readWrite(best),
-          readWrite(scale),
-          readWrite(targetLogits),
-        ],
-        () => [count.value, 1, 1],
-      ),
-    );
+    commands.push(...matmulNT(gpu, { count, x: hidden, packed: half?.hidden.packed, w: chunk, y: chunkLogits }));
+    const isPacked = half !== null && half !== undefined && sums !== undefined;
+    const packed = isPacked ? exponentialsOf(half.exponentials, chunkLogits) : null;
+    commands.push(headChunk(gpu, op, firstToken, chunk, packed));
     if (sums) {
-      const prior = isFirst ? "drop" : { rowScale: scale };
-      commands.push(...matmulNN(gpu, { count, x: chunkLogits, w: chunk, y: sums, prior, half }));
+      const prior = firstToken === 0 ? "drop" : { rowScale: scale };
+      commands.push(...matmulNN(gpu, { count, x: chunkLogits, packed, w: chunk, y: sums, prior }));
     }
   }
   return commands;
+}
+
+function exponentialsOf(half: HalfRows | null, { rows, cols }: Matrix): PackedRows {
+  if (!half) throw new Error("internal: the head's sums on subgroup matrices, but no workspace for exponentials");
+  return packedRows(half, rows, cols);
+}
+
+/** The statistics of one chunk of logits, and its exponentials: in f16 where they are to be packed. */
+function headChunk(gpu: Gpu, op: HeadForward, firstToken: number, chunk: Weight, packed: PackedRows | null): Command {
+  const { count, targets, logits, state, best, targetLogits, scale, sums } = op;
+  const chunkLogits = { ...logits, cols: chunk.rows };
+  return dispatch(
+    gpu,
+    {
+      kernel: "head/chunk",
+      ...(packed && { directives: ["enable f16"] }),
+      library: ["chunk", "workgroup_sum", packed ? "exponentials_f16" : "exponentials_f32"],
+      constants: {
+        CHUNK_STRIDE: padded(chunk.rows),
+        EXPONENTIATE: sums !== undefined,
+        LANES: gpu.reductionLanes,
+      },
+    },
+    [
+      uniform(chunkUniform(gpu, firstToken, chunk)),
+      read(targets),
+      readWrite(logits.range),
+      readWrite(state),
+      readWrite(best),
+      readWrite(scale),
+      readWrite(targetLogits),
+      ...(packed ? [readWrite(packed.range)] : []),
+    ],
+    () => [count.value, 1, 1],
+    rowWork(count, ...(sums ? [chunkLogits, chunkLogits] : [chunkLogits])),
+  );
 }
 
 export interface HeadDivergence {
@@ -84,18 +118,27 @@ export interface HeadDivergence {
   /** Workspace for one chunk of logits of each: (R, chunk). */
   readonly logits: Matrix;
   readonly logitsReference: Matrix;
-  /** As in {@link HeadForward}. */
-  readonly half?: HalfRows | null;
+  /** Workspaces of products on subgroup matrices for the hidden rows of each, for a weight in f16. */
+  readonly half?: { readonly hidden: HalfRows; readonly hiddenReference: HalfRows } | null;
   /** (R, 8) f32: the two vec4 of each row that `kernels/head/divergence.wgsl` explains. */
   readonly state: BufferRange;
 }
 
 /** What KL(π ‖ π_ref) of every row is made of, chunk by chunk: `kernels/head/divergence.wgsl`. */
 export function headDivergence(gpu: Gpu, op: HeadDivergence): Command[] {
-  const { count, hidden, hiddenReference, w, logits, logitsReference, state, half } = op;
-  return [...chunks(w, logits.cols)].flatMap(({ firstToken, chunk }) => [
-    ...matmulNT(gpu, { count, x: hidden, w: chunk, y: { ...logits, cols: chunk.rows }, half }),
-    ...matmulNT(gpu, { count, x: hiddenReference, w: chunk, y: { ...logitsReference, cols: chunk.rows }, half }),
+  const { count, w, state, half } = op;
+  const sides = [
+    { x: op.hidden, logits: op.logits, packing: half && packRows(gpu, count, op.hidden, half.hidden) },
+    {
+      x: op.hiddenReference,
+      logits: op.logitsReference,
+      packing: half && packRows(gpu, count, op.hiddenReference, half.hiddenReference),
+    },
+  ];
+  const ofChunks = [...chunks(w, op.logits.cols)].flatMap(({ firstToken, chunk }) => [
+    ...sides.flatMap(({ x, logits, packing }) =>
+      matmulNT(gpu, { count, x, packed: packing?.packed, w: chunk, y: { ...logits, cols: chunk.rows } }),
+    ),
     dispatch(
       gpu,
       {
@@ -105,13 +148,15 @@ export function headDivergence(gpu: Gpu, op: HeadDivergence): Command[] {
       },
       [
         uniform(chunkUniform(gpu, firstToken, chunk)),
-        read(logits.range),
-        read(logitsReference.range),
+        read(op.logits.range),
+        read(op.logitsReference.range),
         readWrite(state),
       ],
       () => [count.value, 1, 1],
+      rowWork(count, { ...op.logits, cols: chunk.rows }, { ...op.logitsReference, cols: chunk.rows }),
     ),
   ]);
+  return [...sides.flatMap(({ packing }) => packing?.pack ?? []), ...ofChunks];
 }
 
 /** KL(π ‖ π_ref) of each row in nats, from the (R, 8) state that `headDivergence` leaves. */
@@ -145,6 +190,7 @@ export function headBackward(gpu: Gpu, op: HeadBackward): Command[] {
       { kernel: "head/backward", library: [widenLibrary(w.format)], constants },
       [read(targets), read(coefficients), read(state), read(sums.range), read(part.range), readWrite(dHidden.range)],
       () => [Math.ceil(GROUPS / 64), count.value, 1],
+      rowWork(count, part.firstRow === 0 ? sums : dHidden, dHidden),
     );
   });
 }

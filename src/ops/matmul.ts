@@ -1,8 +1,8 @@
 import { type BufferRange, read, readWrite, uniform } from "../gpu/buffer.ts";
 import { type Command, dispatch, type Work, type Workgroups } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
-import type { FragmentShape } from "../gpu/fragment-shape.ts";
 import type { Gpu } from "../gpu/gpu.ts";
+import type { PackedRows } from "./half-rows.ts";
 import {
   type Matrix,
   padded,
@@ -12,7 +12,7 @@ import {
   weightRowBytes,
   widenLibrary,
 } from "./matrix.ts";
-import { type Addition, type HalfRows, packRows, tensorProduct } from "./tensor.ts";
+import { type Addition, tensorProduct } from "./tensor.ts";
 
 /** Elements of the result that an invocation computes along each side. */
 const TILE = 8;
@@ -51,8 +51,8 @@ export interface LinearForward {
   readonly residual?: Matrix | undefined;
   /** Factor of X·Wᵀ, 1 if not given. */
   readonly scale?: number;
-  /** Workspace for X in f16: with it, and W in f16, the product is taken on subgroup matrices. */
-  readonly half?: HalfRows | null | undefined;
+  /** X in f16: with it the product is taken on subgroup matrices. W is in f16 then, or f32 where it is a LoRA factor. */
+  readonly packed?: PackedRows | null | undefined;
 }
 
 /**
@@ -65,12 +65,13 @@ export function matmulNT(gpu: Gpu, op: LinearForward): Command[] {
   expectShapes("matmul/nt", [
     ["W's columns are X's", w.cols, x.cols],
     ["Y's columns are W's rows", y.cols, w.rows],
+    ["X's columns are those packed", op.packed?.cols ?? x.cols, x.cols],
     ...(lora ? ([["B's rows are W's", lora.b.rows, w.rows]] as const) : []),
     ...(lora ? ([["B's columns are U's", lora.b.cols, lora.u.cols]] as const) : []),
     ...(residual ? ([["R's columns are Y's", residual.cols, y.cols]] as const) : []),
   ]);
   if (count.max === 1) return w.parts.map((part) => vectorNT(gpu, op, w.format, part));
-  if (op.half && w.format === "f16") return tensorNT(gpu, op, w, op.half);
+  if (op.packed) return tensorNT(gpu, op, w, op.packed);
   return w.parts.map((part) => {
     const constants = {
       ...workgroupShape(part.rows),
@@ -159,7 +160,7 @@ export interface LinearBackward {
   /** Factor of X·W, 1 if not given. */
   readonly scale?: number;
   /** As in {@link LinearForward}. */
-  readonly half?: HalfRows | null | undefined;
+  readonly packed?: PackedRows | null | undefined;
 }
 
 /** Y = scale · X·W (+ U·A) (+ what Y held): `kernels/matmul/nn.wgsl`, one dispatch for each part of W. */
@@ -169,10 +170,11 @@ export function matmulNN(gpu: Gpu, op: LinearBackward): Command[] {
   expectShapes("matmul/nn", [
     ["W's rows are X's columns", w.rows, x.cols],
     ["Y's columns are W's", y.cols, w.cols],
+    ["X's columns are those packed", op.packed?.cols ?? x.cols, x.cols],
     ...(lora ? ([["A's columns are W's", lora.a.cols, w.cols]] as const) : []),
     ...(lora ? ([["A's rows are U's columns", lora.a.rows, lora.u.cols]] as const) : []),
   ]);
-  if (op.half && w.format === "f16") return tensorNN(gpu, op, w, op.half);
+  if (op.packed) return tensorNN(gpu, op, w, op.packed);
   return w.parts.map((part, index) => {
     const isFirst = index === 0;
     const adds = prior === "add" || !isFirst;
@@ -210,68 +212,60 @@ export function matmulNN(gpu: Gpu, op: LinearBackward): Command[] {
   });
 }
 
-/** `matmulNT` on subgroup matrices: one dispatch that packs X, and one for each part of W. */
-function tensorNT(gpu: Gpu, op: LinearForward, w: Weight, half: HalfRows): Command[] {
+/** `matmulNT` on subgroup matrices, one dispatch for each part of W. */
+function tensorNT(gpu: Gpu, op: LinearForward, w: Weight, packed: PackedRows): Command[] {
   const { count, x, y, lora, residual, scale = 1 } = op;
   const addition: Addition = residual ? { kind: "residual", residual: residual.range } : { kind: "none" };
-  return [
-    packRows(gpu, count, x, half),
-    ...w.parts.map((part) =>
-      tensorProduct(gpu, {
-        count,
-        shape: tensorShape(gpu),
-        half,
-        xCols: x.cols,
-        firstXColumn: 0,
-        k: x.cols,
-        n: part.rows,
-        w: part.range,
-        transposed: true,
-        lora: lora ? { u: lora.u.range, v: rowsFrom(lora.b, part), rank: lora.u.cols } : null,
-        addition,
-        y,
-        firstYColumn: part.firstRow,
-        scale,
-      }),
-    ),
-  ];
+  return w.parts.map((part) =>
+    tensorProduct(gpu, {
+      count,
+      x: packed,
+      firstXColumn: 0,
+      k: x.cols,
+      n: part.rows,
+      w: part.range,
+      format: tensorFormat(w.format),
+      transposed: true,
+      lora: lora ? { u: lora.u.range, v: rowsFrom(lora.b, part), rank: lora.u.cols } : null,
+      addition,
+      y,
+      firstYColumn: part.firstRow,
+      scale,
+    }),
+  );
 }
 
 /** `matmulNN` on subgroup matrices, likewise. */
-function tensorNN(gpu: Gpu, op: LinearBackward, w: Weight, half: HalfRows): Command[] {
-  const { count, x, y, lora, prior, scale = 1 } = op;
+function tensorNN(gpu: Gpu, op: LinearBackward, w: Weight, packed: PackedRows): Command[] {
+  const { count, y, lora, prior, scale = 1 } = op;
   const first: Addition =
     prior === "drop"
       ? { kind: "none" }
       : prior === "add"
         ? { kind: "y" }
         : { kind: "y times rows", rowScale: prior.rowScale };
-  return [
-    packRows(gpu, count, x, half),
-    ...w.parts.map((part, index) =>
-      tensorProduct(gpu, {
-        count,
-        shape: tensorShape(gpu),
-        half,
-        xCols: x.cols,
-        firstXColumn: part.firstRow,
-        k: part.rows,
-        n: w.cols,
-        w: part.range,
-        transposed: false,
-        lora: lora && index === 0 ? { u: lora.u.range, v: lora.a.range, rank: lora.u.cols } : null,
-        addition: index === 0 ? first : { kind: "y" },
-        y,
-        firstYColumn: 0,
-        scale,
-      }),
-    ),
-  ];
+  return w.parts.map((part, index) =>
+    tensorProduct(gpu, {
+      count,
+      x: packed,
+      firstXColumn: part.firstRow,
+      k: part.rows,
+      n: w.cols,
+      w: part.range,
+      format: tensorFormat(w.format),
+      transposed: false,
+      lora: lora && index === 0 ? { u: lora.u.range, v: lora.a.range, rank: lora.u.cols } : null,
+      addition: index === 0 ? first : { kind: "y" },
+      y,
+      firstYColumn: 0,
+      scale,
+    }),
+  );
 }
 
-function tensorShape({ fragments }: Gpu): FragmentShape {
-  if (!fragments) throw new Error("internal: this device has no subgroup matrices for f16");
-  return fragments;
+function tensorFormat(format: WeightFormat): "f16" | "f32" {
+  if (format === "bf16") throw new Error("internal: a weight in bf16 has no product on subgroup matrices");
+  return format;
 }
 
 /** Work of X·W and LoRA's second product: `k` the length of the sum, `n` the columns of the result. */

@@ -1,49 +1,14 @@
-import { type BufferRange, read, readWrite, uniform, wholeBuffer } from "../gpu/buffer.ts";
+import { type BufferRange, read, readWrite, uniform } from "../gpu/buffer.ts";
 import { type Command, dispatch } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
-import type { FragmentShape } from "../gpu/fragment-shape.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import { fragmentsOf, tileOf } from "./fragments.ts";
+import { shapeOf } from "./fragment-shapes.ts";
+import { type FragmentShape, fragmentsOf, tileOf } from "./fragments.ts";
+import type { PackedRows } from "./half-rows.ts";
 import { type Matrix, padded } from "./matrix.ts";
 
-/** Workspace for the left factor of a product on subgroup matrices: f16 rows, and the power of two of each. */
-export interface HalfRows {
-  readonly range: BufferRange;
-  readonly factor: BufferRange;
-}
-
-/** @param cols the widest left factor that it is to take */
-export function createHalfRows(gpu: Gpu, label: string, rows: number, cols: number): HalfRows {
-  return {
-    range: wholeBuffer(gpu.buffer(label, padded(rows) * padded(cols) * 2)),
-    factor: wholeBuffer(gpu.buffer(`${label}, factors`, padded(rows) * 4)),
-  };
-}
-
-/** x as f16, row by row: `kernels/elementwise/pack_rows.wgsl`. */
-export function packRows(gpu: Gpu, count: RowCount, x: Matrix, half: HalfRows): Command {
-  const groups = padded(x.cols) / 8;
-  if (padded(x.rows) * groups * 16 > half.range.sizeBytes) {
-    throw new Error(
-      `internal: elementwise/pack_rows: ${x.rows} x ${x.cols} do not fit into ${half.range.buffer.label}`,
-    );
-  }
-  return dispatch(
-    gpu,
-    {
-      kernel: "elementwise/pack_rows",
-      directives: ["enable f16"],
-      prelude: { "const LANES": `${gpu.reductionLanes}u` },
-      library: ["pack_f16"],
-      constants: { GROUPS: groups },
-    },
-    [read(x.range), readWrite(half.range), readWrite(half.factor)],
-    () => [count.value, 1, 1],
-    () => ({ flops: 0, bytes: count.value * groups * (32 + 16) }),
-  );
-}
-
-const DIRECTIVES = [
+/** Of every kernel on subgroup matrices. */
+export const TENSOR_DIRECTIVES = [
   "enable f16",
   "enable subgroups",
   "enable chromium_experimental_subgroup_matrix",
@@ -52,7 +17,7 @@ const DIRECTIVES = [
   "diagnostic(off, chromium.subgroup_matrix_uniformity)",
 ];
 
-/** What is added to the product: `PRIOR` of the kernel. */
+/** What is added to the product: `prior` of the kernel. */
 export type Addition =
   | { readonly kind: "none" }
   | { readonly kind: "y" }
@@ -63,71 +28,77 @@ const PRIOR = { none: 0, y: 1, "y times rows": 2, residual: 3 } as const satisfi
 
 export interface TensorProduct {
   readonly count: RowCount;
-  readonly shape: FragmentShape;
-  /** X, packed by {@link packRows}. */
-  readonly half: HalfRows;
-  /** Columns of X as it was packed, and the first of them that takes part (a multiple of 8). */
-  readonly xCols: number;
+  readonly x: PackedRows;
+  /** The first column of X that takes part: a multiple of 8. */
   readonly firstXColumn: number;
   /** K, the length of the sum, and N, the columns of the result. */
   readonly k: number;
   readonly n: number;
-  /** W in f16: (N, K) where `transposed`, else (K, N). */
+  /** W in f16 or f32: (N, K) where `transposed`, else (K, N). */
   readonly w: BufferRange;
+  readonly format: "f16" | "f32";
   readonly transposed: boolean;
-  /** U (M, rank), and B (N, rank) where `transposed`, else A (rank, N). */
+  /** U (M, rank), and B (N, rank) where `transposed`, else A (rank, N). Only beside W in f16. */
   readonly lora: { readonly u: BufferRange; readonly v: BufferRange; readonly rank: number } | null;
   readonly addition: Addition;
   readonly y: Matrix;
   readonly firstYColumn: number;
   readonly scale: number;
+  /** How it is built, {@link shapeOf}'s choice if not given. */
+  readonly shape?: FragmentShape | undefined;
 }
 
 /** `kernels/matmul/tensor.wgsl`. */
 export function tensorProduct(gpu: Gpu, op: TensorProduct): Command {
-  const { count, shape, half, w, lora, addition, y, transposed } = op;
+  const { count, x, w, format, lora, addition, y, transposed, k, n } = op;
+  const kind = transposed ? "nt" : "nn";
+  const shape = op.shape ?? shapeOf(gpu, { kind, m: count.max, n, k });
   const { tileM, tileN } = tileOf(shape);
   const sizes = new Uint32Array([
-    padded(op.k) / 8,
-    padded(op.xCols) / 8,
+    padded(k) / 8,
+    padded(x.cols) / 8,
     op.firstXColumn / 8,
-    padded(op.n) / 8,
+    padded(n) / 8,
     padded(y.cols) / 4,
     op.firstYColumn / 4,
     lora ? padded(lora.rank) / 8 : 0,
     0,
+    PRIOR[addition.kind],
   ]);
   new Float32Array(sizes.buffer)[7] = op.scale;
   const addend =
-    addition.kind === "residual"
-      ? addition.residual
-      : addition.kind === "y times rows"
-        ? addition.rowScale
-        : half.factor;
+    addition.kind === "residual" ? addition.residual : addition.kind === "y times rows" ? addition.rowScale : x.factor;
   return dispatch(
     gpu,
     {
       kernel: "matmul/tensor",
-      directives: DIRECTIVES,
-      generated: fragmentsOf(shape, transposed),
+      directives: TENSOR_DIRECTIVES,
+      generated: fragmentsOf(shape, kind, ["", "_of_lora"]),
       library: ["pack_f16"],
-      constants: { TRANSPOSED: transposed, PRIOR: PRIOR[addition.kind] },
+      constants: {
+        TRANSPOSED: transposed,
+        R_IS_F32: format === "f32",
+        WHOLE_STEPS: k % shape.step === 0,
+      },
     },
     [
       uniform(count.uniform),
       uniform(gpu.uniform("sizes of a product", sizes)),
-      read(half.range),
-      read(half.factor),
+      read(x.range),
+      read(x.factor),
       read(w),
-      read(lora?.u ?? half.factor),
-      read(lora?.v ?? half.factor),
+      read(lora?.u ?? x.factor),
+      read(lora?.v ?? x.factor),
       read(addend),
       readWrite(y.range),
     ],
-    () => [Math.ceil(op.n / tileN), Math.ceil(count.value / tileM), 1],
+    () => [Math.ceil(n / tileN), Math.ceil(count.value / tileM), 1],
     () => ({
-      flops: 2 * count.value * op.n * (op.k + (lora?.rank ?? 0)),
-      bytes: 2 * (count.value + op.n) * op.k + 4 * count.value * op.n * (addition.kind === "none" ? 1 : 2),
+      flops: 2 * count.value * n * (k + (lora?.rank ?? 0)),
+      bytes:
+        2 * count.value * k +
+        (format === "f16" ? 2 : 4) * n * k +
+        4 * count.value * n * (addition.kind === "none" ? 1 : 2),
     }),
   );
 }

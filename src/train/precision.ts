@@ -6,8 +6,7 @@ import type { Precision } from "../platform/load-base.ts";
 export type PrecisionChoice = "auto" | Precision;
 
 /**
- * `auto` is f32 as long as attention and LoRA's own products have no f16 kernels, and the f16 path has not been measured on
- * a GPU.
+ * `auto` is f16 where the adapter has subgroup matrices, but on drivers for the CPU, which only imitate them.
  *
  * @throws DeviceError where f16 is asked for on a device without subgroup matrices
  */
@@ -20,5 +19,6 @@ export function choosePrecision(
       `--precision f16 needs subgroup matrices with f16 factors and f32 sums, which ${adapter.name} does not have; use --precision f32`,
     );
   }
-  return choice === "auto" ? "f32" : choice;
+  if (choice !== "auto") return choice;
+  return gpu.fragments && !adapter.software ? "f16" : "f32";
 }

@@ -8,6 +8,7 @@ import {
   packedTokens,
   planBatches,
   targetSlots,
+  visibleScores,
 } from "../../src/data/pack.ts";
 import { packedRows, packedSees, packedSequence } from "../reference/sequences.ts";
 
@@ -92,6 +93,20 @@ describe("pack", () => {
     const batch = pack([], []);
     expect(batch.tokens.length).toBe(0);
     expect(batch.pairs).toEqual([]);
+  });
+
+  it("scores that a query head computes", () => {
+    expect(visibleScores(pack([], []))).toBe(0);
+    // 1 + 2 + 3 in the prompt; 4 + 5 in the chosen answer, whose third token is no input; 4 in the rejected one.
+    expect(visibleScores(packAll([[3, 3, 2]]).batch)).toBe(6 + 9 + 4);
+    expect(
+      visibleScores(
+        packAll([
+          [3, 3, 2],
+          [2, 1, 1],
+        ]).batch,
+      ),
+    ).toBe(19 + 3);
   });
 
   it("keeps the caller's numbers", () => {

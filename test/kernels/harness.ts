@@ -69,7 +69,13 @@ const FILE_DTYPE = { bf16: "BF16", f16: "F16", f32: "F32" } as const satisfies R
 /** A frozen weight in as many parts as the device's binding limit asks for. Values must be exact in its format. */
 export function inputWeight(gpu: Gpu, format: WeightFormat, values: Numbers, rows: number, cols: number): Weight {
   const weight = createWeight(gpu, "weight", format, rows, cols);
-  for (const part of weight.parts) {
+  writeWeight(gpu, weight, values);
+  return weight;
+}
+
+/** Puts (rows, cols) values, which must be exact in the weight's format, into its parts. */
+export function writeWeight(gpu: Gpu, { format, cols, parts }: Weight, values: Numbers): void {
+  for (const part of parts) {
     const laidOut = new Float32Array(padded(part.rows) * padded(cols));
     for (let row = 0; row < part.rows; row++) {
       for (let c = 0; c < cols; c++) laidOut[row * padded(cols) + c] = values[(part.firstRow + row) * cols + c]!;
@@ -77,7 +83,6 @@ export function inputWeight(gpu: Gpu, format: WeightFormat, values: Numbers, row
     const bytes = encodeFloats(FILE_DTYPE[format], laidOut);
     gpu.write(part.range.buffer, 0, new Uint8Array(bytes));
   }
-  return weight;
 }
 
 /** A buffer that a kernel writes, and what is in it before. */

@@ -1,8 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { NO_TARGET } from "../../src/data/pack.ts";
 import type { Gpu } from "../../src/gpu/gpu.ts";
-import { headBackward, headForward } from "../../src/ops/head.ts";
+import { createHalfRows } from "../../src/ops/half-rows.ts";
+import { exponentialRows, headBackward, headForward } from "../../src/ops/head.ts";
 import type { WeightFormat } from "../../src/ops/matrix.ts";
+import { f16ToNumber, numberToF16 } from "../../src/weights/half.ts";
 import { useDevice } from "../device.ts";
 import { firstDifference, KERNEL_TOLERANCE, relativeError, roundedToBf16, seededNumbers } from "../numbers.ts";
 import * as reference from "../reference/head.ts";
@@ -55,13 +57,24 @@ function headCase(
     ...sizes,
     rows,
     hidden: values?.hidden ?? random.normals(rows * cols),
-    w: format === "bf16" ? roundedToBf16(w) : w,
+    w: format === "bf16" ? roundedToBf16(w) : format === "f16" ? w.map((value) => f16ToNumber(numberToF16(value))) : w,
     targets,
     coefficients,
   };
 }
 
-/** Forward and backward on the GPU, in chunks of at most `chunk` tokens. */
+/** Workspaces of the f16 path, full of NaN. */
+function headHalf(gpu: Gpu, rows: number, cols: number, chunk: number) {
+  const [hidden, exponentials] = [cols, chunk].map((width) => createHalfRows(gpu, "half", rows, width));
+  for (const { range, factor } of [hidden!, exponentials!]) {
+    for (const { buffer } of [range, factor]) {
+      gpu.write(buffer, 0, new Uint32Array(buffer.sizeBytes / 4).fill(UNTOUCHED));
+    }
+  }
+  return { hidden: hidden!, exponentials: exponentialRows(gpu, exponentials!, rows) };
+}
+
+/** Forward and backward on the GPU, in chunks of at most `chunk` tokens; on subgroup matrices where the weight is f16. */
 async function runHead(gpu: Gpu, head: HeadCase, chunk: number) {
   const { rows, cols, vocab, format } = head;
   const count = rowCount(gpu, rows);
@@ -78,6 +91,7 @@ async function runHead(gpu: Gpu, head: HeadCase, chunk: number) {
       best: best!.range,
       targetLogits: targetLogits!.range,
       scale: scale!.range,
+      half: format === "f16" ? headHalf(gpu, count.max, cols, chunk) : null,
     }),
     ...headBackward(gpu, { ...common, coefficients: inputWords(gpu, head.coefficients), dHidden: dHidden! }),
   ];
@@ -132,9 +146,9 @@ function expectedOf({ rows, cols, vocab, hidden, w, targets, coefficients }: Hea
   };
 }
 
-function expectHead(actual: Awaited<ReturnType<typeof runHead>>, head: HeadCase): void {
+function expectHead(actual: Awaited<ReturnType<typeof runHead>>, head: HeadCase, tolerance = KERNEL_TOLERANCE): void {
   const expected = expectedOf(head);
-  expect(actual.best).toEqual(expected.best);
+  if (tolerance === KERNEL_TOLERANCE) expect(actual.best).toEqual(expected.best);
   const slots = [...head.targets.keys()].filter((i) => head.targets[i] !== NO_TARGET);
   const missing = [...head.targets.keys()].filter((i) => head.targets[i] === NO_TARGET);
   expect(missing.every((i) => actual.targetBits[i] === UNTOUCHED)).toBe(true);
@@ -152,7 +166,7 @@ function expectHead(actual: Awaited<ReturnType<typeof runHead>>, head: HeadCase)
     logps: relativeError(logps, expected.logps),
     dHidden: relativeError(actual.dHidden, expected.dHidden, expected.dHiddenSize),
   };
-  for (const [name, error] of Object.entries(errors)) expect(error, name).toBeLessThan(KERNEL_TOLERANCE);
+  for (const [name, error] of Object.entries(errors)) expect(error, name).toBeLessThan(tolerance);
 }
 
 describe("head/chunk and head/backward against a float64 log-softmax and its gradient", () => {
@@ -185,6 +199,48 @@ describe("head/chunk and head/backward against a float64 log-softmax and its gra
     expect(inParts.commands.length).toBe(7 * 3 + 7);
     expectHead(inParts, head);
     expect(relativeError(inParts.dHidden, whole.dHidden)).toBeLessThan(KERNEL_TOLERANCE);
+  });
+});
+
+describe("head/chunk between products on subgroup matrices", () => {
+  /** Relative by norm, of f16 storage with f32 sums. */
+  const F16_TOLERANCE = 1e-3;
+
+  it.for([
+    { vocab: 64, cols: 36, chunk: 64 },
+    { vocab: 401, cols: 65, chunk: 128 },
+    { vocab: 401, cols: 65, chunk: 448 },
+  ])("$vocab tokens in chunks of $chunk, $cols wide", async ({ chunk, ...sizes }, { skip }) => {
+    const { gpu } = device;
+    skip(!gpu.fragments, "the device has no subgroup matrices with f16 factors");
+    for (const rows of [1, 7, 65]) {
+      const head = headCase(rows, { ...sizes, format: "f16" });
+      const actual = await runHead(gpu, head, chunk);
+      // The hidden rows are packed once.
+      const labels = actual.commands.flatMap((command) => (command.kind === "dispatch" ? [command.label] : []));
+      const perChunk = ["matmul/tensor", "head/chunk", "matmul/tensor"];
+      const chunks = Math.ceil(sizes.vocab / Math.min(chunk, sizes.vocab));
+      expect(labels).toEqual([
+        "elementwise/pack_rows",
+        ...Array.from({ length: chunks }, () => perChunk).flat(),
+        "head/backward",
+      ]);
+      expectHead(actual, head, F16_TOLERANCE);
+    }
+  });
+
+  it("keeps a NaN in its row alone", async ({ skip }) => {
+    const { gpu } = device;
+    skip(!gpu.fragments, "the device has no subgroup matrices with f16 factors");
+    const [rows, cols] = [7, 40];
+    const head = headCase(rows, { vocab: 401, cols, format: "f16" });
+    const hidden = head.hidden.slice();
+    hidden[3 * cols + 5] = Number.NaN;
+    const { dHidden } = await runHead(gpu, { ...head, hidden }, 128);
+    const finite = Array.from({ length: rows }, (_, row) =>
+      dHidden.subarray(row * cols, (row + 1) * cols).every(Number.isFinite),
+    );
+    expect(finite).toEqual([true, true, true, false, true, true, true]);
   });
 });
 

@@ -1,7 +1,8 @@
 import { beforeAll, describe, expect, it } from "vitest";
 import type { PackedBatch, PairTokens } from "../../src/data/pack.ts";
 import type { Gpu } from "../../src/gpu/gpu.ts";
-import type { BaseWeights } from "../../src/model/base-weights.ts";
+import type { Stored } from "../../src/model/activations.ts";
+import { type BaseWeights, tensorRanges } from "../../src/model/base-weights.ts";
 import { eachFactor } from "../../src/model/lora.ts";
 import { type HeadResults, PairModel } from "../../src/model/pair-model.ts";
 import type { PairPlanOptions } from "../../src/model/pair-plans.ts";
@@ -31,6 +32,7 @@ import {
   tinyModel,
   trainOn,
   type UploadedModel,
+  unpacked,
   uploadBase,
   uploadModel,
   withZeroB,
@@ -171,7 +173,9 @@ describe("splitting", () => {
     const smallWeights = uploadBase(small.gpu, tiny);
     expect(smallWeights.embedding.parts.length).toBe(4);
     const { projections } = smallWeights.layers[0]!;
-    expect(PROJECTIONS.map((projection) => projections[projection].parts.length)).toEqual([2, 2, 2, 1, 2, 2, 1]);
+    expect(PROJECTIONS.map((projection) => unpacked(projections[projection]).parts.length)).toEqual([
+      2, 2, 2, 1, 2, 2, 1,
+    ]);
     const options = { maxTokens: MAX_TOKENS };
     const inParts = await uploadModel(small.gpu, smallWeights, SETTINGS, adapter, options);
 
@@ -192,6 +196,30 @@ describe("splitting", () => {
     expect(absoluteError(chunked.logps, whole.logps)).toBeLessThan(LOGP_TOLERANCE);
     expect(chunked.head.best).toEqual(whole.head.best);
     expectGradients(chunked.gradients, whole.gradients, ROUNDING);
+  });
+});
+
+describe("storing less and computing it again", () => {
+  const deep = { ...CONFIG, layers: 3 };
+  const deepAdapter = tinyAdapter(deep, SETTINGS);
+
+  async function trained(format: "f32" | "f16", stored: Stored): Promise<Trained> {
+    const deepWeights = uploadBase(
+      device.gpu,
+      tinyModel(deep, () => format),
+    );
+    const options = { maxTokens: MAX_TOKENS, stored };
+    return train(await uploadModel(device.gpu, deepWeights, SETTINGS, deepAdapter, options), batch, coefficients);
+  }
+
+  it.for([
+    ["f32", "without gate and up"],
+    ["f32", "layer inputs"],
+    ["f16", "without gate and up"],
+    ["f16", "layer inputs"],
+  ] as const)("%s, %s: the same gradients to the bit", async ([format, stored], { skip }) => {
+    skip(format === "f16" && !device.gpu.fragments, "the device has no subgroup matrices with f16 factors");
+    expectSameBits(await trained(format, stored), await trained(format, "everything"));
   });
 });
 
@@ -221,9 +249,7 @@ describe("training a batch", () => {
   it("leaves base and adapter as they were, bit for bit", async () => {
     const { gpu } = device;
     const ranges = [
-      ...[...weights.tensors.values()].flatMap((target) =>
-        target.kind === "vector" ? [target.range] : target.weight.parts.map(({ range }) => range),
-      ),
+      ...[...weights.tensors.values()].flatMap(tensorRanges),
       ...[...eachFactor(model.adapter.layers)].map(({ matrix }) => matrix.range),
     ];
     const before = await gpu.read(...ranges);

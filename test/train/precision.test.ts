@@ -3,12 +3,14 @@ import { DeviceError } from "../../src/errors.ts";
 import type { OpenedDevice } from "../../src/platform/dawn.ts";
 import { choosePrecision } from "../../src/train/precision.ts";
 
-function device(hasMatrices: boolean): OpenedDevice {
-  return { gpu: { fragments: hasMatrices ? {} : null }, adapter: { name: "some card" } } as unknown as OpenedDevice;
+function device(hasMatrices: boolean, software = false): OpenedDevice {
+  const adapter = { name: "some card", software };
+  return { gpu: { fragments: hasMatrices ? {} : null }, adapter } as unknown as OpenedDevice;
 }
 
-it("takes f16 where it is asked for and the device can", () => {
-  expect(choosePrecision("auto", device(true))).toBe("f32");
+it("takes f16 where it is asked for and the device can, and by itself where that is a GPU", () => {
+  expect(choosePrecision("auto", device(true))).toBe("f16");
+  expect(choosePrecision("auto", device(true, true))).toBe("f32");
   expect(choosePrecision("auto", device(false))).toBe("f32");
   expect(choosePrecision("f32", device(true))).toBe("f32");
   expect(choosePrecision("f16", device(true))).toBe("f16");
