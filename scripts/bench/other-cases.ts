@@ -12,7 +12,7 @@ import {
   partialCount,
   squareSums,
 } from "../../src/ops/optimizer.ts";
-import { dynamicMaps } from "../../src/train/dynamic-map.ts";
+import { dynamicMaps } from "../../src/weights/dynamic-map.ts";
 import { type BenchCase, matrix, numbers, only, rows, weight, words } from "./cases.ts";
 import { headRowsOf, type LayerShape } from "./shapes.ts";
 

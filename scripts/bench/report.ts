@@ -1,5 +1,6 @@
 import { availableParallelism } from "node:os";
-import type { AdapterDescription, DeviceProfile } from "../../src/platform/dawn.ts";
+import type { AdapterDescription } from "../../src/platform/adapter.ts";
+import type { DeviceProfile } from "../../src/platform/toggles.ts";
 import type { Work } from "./cases.ts";
 import type { PassResult } from "./passes.ts";
 

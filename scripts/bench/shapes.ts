@@ -1,4 +1,4 @@
-import { type PackedBatch, type PairTokens, pack } from "../../src/data/pack.ts";
+import { type PackedBatch, type PairTokens, pack, visibleScores } from "../../src/data/pack.ts";
 import type { LlamaConfig } from "../../src/weights/llama-config.ts";
 
 /** The sizes of a model and a packed batch, for which kernels are measured. */
@@ -53,10 +53,5 @@ export function headRowsOf({ batch }: LayerShape): number {
 
 /** Query and key pairs of the batch, of one head: what attention computes scores of. */
 export function scoresOf({ batch }: LayerShape): number {
-  let scores = 0;
-  for (let t = 0; t < batch.tokens.length; t++) {
-    const [prefixStart, prefixEnd, ownStart, ownEnd] = batch.visible.subarray(4 * t, 4 * t + 4);
-    scores += prefixEnd! - prefixStart! + ownEnd! - ownStart!;
-  }
-  return scores;
+  return visibleScores(batch);
 }
