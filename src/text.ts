@@ -23,3 +23,21 @@ const KEPT_IN_LINES = new Set(["\n", "\t", "\u200c", "\u200d"]);
 export function printableLines(text: string): string {
   return text.replace(UNPRINTABLE, (character) => (KEPT_IN_LINES.has(character) ? character : printable(character)));
 }
+
+/** A number of bytes for people: `7.9 MB`, `16.06 GB`. */
+export function formatSize(sizeBytes: number): string {
+  return sizeBytes < 1e9 ? `${(sizeBytes / 1e6).toFixed(1)} MB` : `${(sizeBytes / 1e9).toFixed(2)} GB`;
+}
+
+/** A large number in words that follow it: `8.03 billion`. */
+export function formatCount(count: number): string {
+  const scales = [
+    [1e18, "quintillion"],
+    [1e15, "quadrillion"],
+    [1e12, "trillion"],
+    [1e9, "billion"],
+    [1e6, "million"],
+  ] as const;
+  for (const [size, word] of scales) if (count >= size) return `${(count / size).toPrecision(3)} ${word}`;
+  return String(Math.round(count));
+}

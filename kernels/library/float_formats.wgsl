@@ -32,12 +32,17 @@ fn encode(dtype: u32, value: vec4f) -> vec4u {
 }
 
 fn decode_f16(pattern: vec4u) -> vec4f {
+  return bitcast<vec4f>(widen_f16(pattern));
+}
+
+// f32's bits of an f16's.
+fn widen_f16(pattern: vec4u) -> vec4u {
   let sign = (pattern & vec4u(0x8000u)) << vec4u(16u);
   let magnitude = pattern & vec4u(0x7fffu);
   let shifted = magnitude << vec4u(13u);
   let subnormal = bitcast<vec4u>(vec4f(magnitude) * exp2_of_minus_24);
   let finite = select(shifted + F16_REBIAS, subnormal, magnitude < vec4u(0x400u));
-  return bitcast<vec4f>(sign | select(finite, shifted | INFINITY_BITS, magnitude >= vec4u(0x7c00u)));
+  return sign | select(finite, shifted | INFINITY_BITS, magnitude >= vec4u(0x7c00u));
 }
 
 const exp2_of_minus_24 = 1.0 / 16777216.0; // the smallest subnormal f16

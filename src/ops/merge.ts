@@ -3,10 +3,8 @@ import { type Command, dispatch } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import type { FloatDtype } from "../weights/half.ts";
+import { DTYPE_NUMBER } from "./float-formats.ts";
 import { type Matrix, padded } from "./matrix.ts";
-
-/** As `kernels/library/float_formats.wgsl` numbers them. */
-const DTYPE_NUMBER = { BF16: 0, F16: 1, F32: 2 } as const satisfies Record<FloatDtype, number>;
 
 /** Rows that a workgroup merges, and columns that each of its invocations does. */
 const TILE = 8;

@@ -10,6 +10,8 @@ export interface OpenedFile {
   readonly handle: FileHandle;
   readonly sizeBytes: number;
   readonly modifiedMs: number;
+  /** Of the file or of what is known of it (ctime), which no program can set. */
+  readonly changedMs: number;
 }
 
 /** A failed file operation as an InputError: `path: cannot read: no such file or directory`. */
@@ -27,8 +29,8 @@ export async function openRegularFile(path: string): Promise<OpenedFile> {
     // Before opening, because opening a named pipe waits for its writer.
     if (!(await stat(path)).isFile()) throw new InputError(`${printable(path)}: must be a file`);
     handle = await open(path, "r");
-    const { size, mtimeMs } = await handle.stat();
-    return { handle, sizeBytes: size, modifiedMs: mtimeMs };
+    const { size, mtimeMs, ctimeMs } = await handle.stat();
+    return { handle, sizeBytes: size, modifiedMs: mtimeMs, changedMs: ctimeMs };
   } catch (error) {
     await handle?.close();
     throw error instanceof InputError ? error : fileError(path, "open", error);

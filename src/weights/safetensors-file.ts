@@ -1,7 +1,7 @@
-import { createHash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
+import { createFileHash, type FileHash } from "./file-hash.ts";
 import { type OpenedFile, openRegularFile, readExactly } from "./regular-file.ts";
 import {
   DTYPE_BYTES,
@@ -16,6 +16,9 @@ import {
 
 export const DEFAULT_CHUNK_BYTES = 16 * 2 ** 20;
 
+/** Pieces of a stream in memory: one at the caller, the others being read and hashed. */
+const STREAM_BUFFERS = 4;
+
 /** A run of a tensor's elements. `bytes` is a view of a buffer that is used again: copy what outlives the iteration. */
 export interface TensorPiece {
   readonly tensor: TensorInfo;
@@ -26,10 +29,12 @@ export interface TensorPiece {
 }
 
 export interface StreamOptions {
-  /** Largest piece. Two buffers of this size are held at most, and nothing else of the data. */
+  /** Largest piece. Four buffers of this size are held, and nothing else of the data. */
   readonly chunkBytes?: number;
   /** Every piece but a tensor's last holds a multiple of this many elements. `wholeRows` is such a function; default 1. */
   readonly pieceElements?: (tensor: TensorInfo) => number;
+  /** False: without the hash of the whole, which a file that carries its own checksums can do without. Default true. */
+  readonly sha256?: boolean;
 }
 
 /** For `pieceElements`: pieces of whole rows along the first dimension. */
@@ -61,16 +66,19 @@ export class SafetensorsFile {
   readonly path: string;
   readonly header: SafetensorsHeader;
   readonly sizeBytes: number;
+  /** When it was opened: the times of the last change of its content, and of anything about it. */
+  readonly modifiedMs: number;
+  readonly changedMs: number;
   readonly #handle: FileHandle;
-  readonly #modifiedMs: number;
   #sha256Hex: string | undefined;
 
-  constructor(path: string, { handle, sizeBytes, modifiedMs }: OpenedFile, header: SafetensorsHeader) {
+  constructor(path: string, { handle, sizeBytes, modifiedMs, changedMs }: OpenedFile, header: SafetensorsHeader) {
     this.path = path;
     this.header = header;
     this.sizeBytes = sizeBytes;
     this.#handle = handle;
-    this.#modifiedMs = modifiedMs;
+    this.modifiedMs = modifiedMs;
+    this.changedMs = changedMs;
   }
 
   /** SHA-256 of the whole file in hexadecimal, known once a stream has come to its end. */
@@ -79,8 +87,8 @@ export class SafetensorsFile {
   }
 
   /**
-   * All tensors' data in the order of the file, in pieces of whole elements; the next piece is read while the caller
-   * works on this one. Tensors without elements yield nothing. At the end `sha256Hex` is set.
+   * All tensors' data in the order of the file, in pieces of whole elements; while the caller works on one, the next are
+   * read and hashed. Tensors without elements yield nothing. At the end `sha256Hex` is set.
    * Throws InputError when the file changes meanwhile, or when a tensor's `pieceElements` do not fit in a chunk.
    */
   async *stream(options: StreamOptions = {}): AsyncGenerator<TensorPiece, void, undefined> {
@@ -89,27 +97,27 @@ export class SafetensorsFile {
     const largestBytes = plan.reduce((largest, { tensor, pieceBytes }) => {
       return Math.max(largest, Math.min(tensor.sizeBytes, pieceBytes));
     }, 0);
-    const buffers = [new ArrayBuffer(largestBytes), new ArrayBuffer(largestBytes)];
-    const hash = createHash("sha256").update(await this.#readHeaderBytes());
-
-    let index = 0;
-    let reading: Promise<TensorPiece> | undefined;
-    for (const piece of pieces(plan)) {
-      const next = this.#readPiece(piece, buffers[index++ % 2]!);
-      // A failure is thrown where the piece is awaited; unhandled until then it would end the process.
-      next.catch(() => {});
-      const current = reading;
-      reading = next;
-      if (current !== undefined) yield await hashed(current);
-    }
-    if (reading !== undefined) yield await hashed(reading);
-    await this.#checkUnchanged();
-    this.#sha256Hex = hash.digest("hex");
-
-    async function hashed(read: Promise<TensorPiece>): Promise<TensorPiece> {
-      const piece = await read;
-      hash.update(piece.bytes);
-      return piece;
+    const hash = options.sha256 === false ? null : createFileHash(this.sizeBytes);
+    try {
+      await hash?.update(await this.#readHeaderBytes());
+      const ahead: Promise<TensorPiece>[] = [];
+      let free: ArrayBuffer[] = Array.from({ length: STREAM_BUFFERS }, () => new ArrayBuffer(largestBytes));
+      for (const piece of pieces(plan)) {
+        if (free.length === 0) {
+          const current = await ahead.shift()!;
+          yield current;
+          free = [current.bytes.buffer];
+        }
+        const next = this.#readAndHash(piece, free.pop()!, hash, ahead.at(-1));
+        // A failure is thrown where the piece is awaited; unhandled until then it would end the process.
+        next.catch(() => {});
+        ahead.push(next);
+      }
+      for (const piece of ahead) yield await piece;
+      await this.#checkUnchanged();
+      this.#sha256Hex = await hash?.digest();
+    } finally {
+      await hash?.close();
     }
   }
 
@@ -137,6 +145,19 @@ export class SafetensorsFile {
     await this.#handle.close();
   }
 
+  /** Reads at once, and hashes when the piece before has been. */
+  async #readAndHash(
+    piece: PlannedPiece,
+    buffer: ArrayBuffer,
+    hash: FileHash | null,
+    before: Promise<unknown> | undefined,
+  ): Promise<TensorPiece> {
+    const read = await this.#readPiece(piece, buffer);
+    if (hash === null) return read;
+    await before;
+    return { ...read, bytes: await hash.update(read.bytes) };
+  }
+
   async #readPiece(piece: PlannedPiece, buffer: ArrayBuffer): Promise<TensorPiece> {
     const { tensor, firstElement, elements } = piece;
     const elementBytes = DTYPE_BYTES[tensor.dtype];
@@ -145,7 +166,7 @@ export class SafetensorsFile {
     return { tensor, firstElement, elements, bytes };
   }
 
-  async #readHeaderBytes(): Promise<Uint8Array> {
+  async #readHeaderBytes(): Promise<Uint8Array<ArrayBuffer>> {
     const bytes = new Uint8Array(this.header.dataOffsetBytes);
     await readExactly(this.#handle, this.path, bytes, 0);
     return bytes;
@@ -153,7 +174,7 @@ export class SafetensorsFile {
 
   async #checkUnchanged(): Promise<void> {
     const { size, mtimeMs } = await this.#handle.stat();
-    if (size !== this.sizeBytes || mtimeMs !== this.#modifiedMs) {
+    if (size !== this.sizeBytes || mtimeMs !== this.modifiedMs) {
       throw new InputError(`${printable(this.path)}: the file was changed while it was read; run again`);
     }
   }
