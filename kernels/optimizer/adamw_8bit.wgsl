@@ -39,20 +39,6 @@ fn new_moments(e: u32, j: u32, m_word: u32, v_word: u32, before: vec2f) -> vec2f
   return vec2f(step.beta1 * m + step.one_minus_beta1 * g, step.beta2 * v + step.one_minus_beta2 * g * g);
 }
 
-// The byte whose code is nearest to x, by bisection among the 256 ascending codes that begin at `first`.
-// Halfway between two codes the even byte is taken.
-fn nearest(first: u32, x: f32) -> u32 {
-  var below = 0u; // the last code that is ≤ x, or the first of all
-  for (var span = 128u; span > 0u; span >>= 1u) {
-    if (code[first + below + span] <= x) {
-      below += span;
-    }
-  }
-  let above = min(below + 1u, 255u);
-  let halfway = 0.5 * (code[first + below] + code[first + above]);
-  return select(below, above, x > halfway || (x == halfway && above % 2u == 0u));
-}
-
 // As bitsandbytes does it: rounding never changes the sign of a moment.
 fn nearest_signed(x: f32) -> u32 {
   let byte = nearest(0u, x);

@@ -17,5 +17,6 @@ $python $here/trl_facts.py
 $python $here/make_losses.py
 $python $here/make_merge.py
 $python $here/make_adamw.py
+$python $here/make_nf4.py
 $python $here/generate.py
 $python $here/rope.py

@@ -1,4 +1,4 @@
-import { type BufferRange, wholeBuffer } from "../gpu/buffer.ts";
+import { type BufferRange, type GpuBuffer, wholeBuffer } from "../gpu/buffer.ts";
 import type { Work } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
@@ -69,13 +69,30 @@ export function widenLibrary(format: WeightFormat): "widen" | "widen_f16" {
 /** Parts begin at a multiple of this many rows: then their offsets, and those of B beside them, are multiples of 256 bytes. */
 const PART_ROWS = 64;
 
+/** Rows that a binding can hold: a multiple of {@link PART_ROWS}. */
+function bindableRows({ bindingLimitBytes }: Gpu, label: string, rowBytes: number): number {
+  const rows = Math.floor(bindingLimitBytes / rowBytes / PART_ROWS) * PART_ROWS;
+  if (rows > 0) return rows;
+  throw new Error(`internal: ${PART_ROWS} rows of ${label} (${rowBytes} bytes each) exceed the binding limit`);
+}
+
+/** A weight at the start of a buffer that several use in turn, in parts as `createWeight` makes them. */
+export function weightIn(gpu: Gpu, buffer: GpuBuffer, format: WeightFormat, rows: number, cols: number): Weight {
+  const rowBytes = weightRowBytes(format, cols);
+  const limitRows = bindableRows(gpu, buffer.label, rowBytes);
+  const parts: WeightPart[] = [];
+  for (let firstRow = 0; firstRow < rows; firstRow += limitRows) {
+    const partRows = Math.min(limitRows, rows - firstRow);
+    const range = { buffer, offsetBytes: firstRow * rowBytes, sizeBytes: padded(partRows) * rowBytes };
+    parts.push({ range, firstRow, rows: partRows });
+  }
+  return { format, rows, cols, parts };
+}
+
 /** A zero-filled weight, split by rows so that no part exceeds the binding limit. */
 export function createWeight(gpu: Gpu, label: string, format: WeightFormat, rows: number, cols: number): Weight {
   const rowBytes = weightRowBytes(format, cols);
-  const limitRows = Math.floor(gpu.bindingLimitBytes / rowBytes / PART_ROWS) * PART_ROWS;
-  if (limitRows === 0) {
-    throw new Error(`internal: ${PART_ROWS} rows of ${label} (${rowBytes} bytes each) exceed the binding limit`);
-  }
+  const limitRows = bindableRows(gpu, label, rowBytes);
   const parts: WeightPart[] = [];
   for (let firstRow = 0; firstRow < rows; firstRow += limitRows) {
     const partRows = Math.min(limitRows, rows - firstRow);

@@ -1,7 +1,8 @@
 import type { GpuBuffer } from "../gpu/buffer.ts";
 import { type BufferRange, read, readWrite, uniform, wholeBuffer } from "../gpu/buffer.ts";
-import { type Command, dispatch, type Workgroups } from "../gpu/commands.ts";
+import { type Command, dispatch } from "../gpu/commands.ts";
 import type { Gpu } from "../gpu/gpu.ts";
+import { gridOf } from "./grid.ts";
 import { createMatrix, type Matrix, padded } from "./matrix.ts";
 
 /** vec4 that one workgroup of `square_sum` adds up, as far as MAX_PARTIALS allows. */
@@ -30,6 +31,7 @@ export function squareSums(gpu: Gpu, gradients: readonly Matrix[], partials: Buf
       { kernel: "optimizer/square_sum", library: ["workgroup_sum"], constants },
       [read(gradient.range), readWrite(partials)],
       () => [WORKGROUPS, 1, 1],
+      () => ({ flops: 0, bytes: gradient.range.sizeBytes }),
     );
   });
 }
@@ -49,6 +51,7 @@ export function clipScale(
       },
       [uniform(op.step), read(op.partials), readWrite(op.clip)],
       () => [1, 1, 1],
+      () => ({ flops: 0, bytes: op.partials.sizeBytes }),
     ),
   ];
 }
@@ -121,6 +124,8 @@ export function adamW(gpu: Gpu, op: AdamWUpdate & { moments: Moments32; decayLas
         readWrite(op.moments.second.range),
       ],
       () => grid,
+      // The gradient is read; parameter and moments are read and written.
+      () => ({ flops: 0, bytes: 7 * op.parameter.range.sizeBytes }),
     ),
   ];
 }
@@ -141,7 +146,7 @@ export function adamW8(gpu: Gpu, op: AdamWUpdate & { moments: Moments8; code: Bu
   return [
     dispatch(
       gpu,
-      { kernel: "optimizer/adamw_8bit", library: ["step"], constants },
+      { kernel: "optimizer/adamw_8bit", library: ["step", "nearest_code"], constants },
       [
         uniform(op.step),
         read(op.clip),
@@ -153,12 +158,7 @@ export function adamW8(gpu: Gpu, op: AdamWUpdate & { moments: Moments8; code: Bu
         readWrite(op.moments.absmax),
       ],
       () => grid,
+      () => ({ flops: 0, bytes: rows * cols * (3 * 4 + 2 * 2) + 2 * op.moments.absmax.sizeBytes }),
     ),
   ];
-}
-
-/** Workgroups in rows, because a large factor needs more than one dimension may have. */
-function gridOf(workgroups: number): Workgroups {
-  const x = Math.min(workgroups, 2 ** 15);
-  return [x, Math.ceil(workgroups / x), 1];
 }

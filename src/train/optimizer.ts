@@ -14,7 +14,7 @@ import {
   partialCount,
   squareSums,
 } from "../ops/optimizer.ts";
-import { dynamicMaps } from "./dynamic-map.ts";
+import { dynamicMaps } from "../weights/dynamic-map.ts";
 
 export interface OptimizerSettings {
   readonly optim: "adamw" | "adamw_8bit";

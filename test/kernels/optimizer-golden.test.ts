@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { dynamicMap, dynamicMaps } from "../../src/train/dynamic-map.ts";
+import { dynamicMap, dynamicMaps } from "../../src/weights/dynamic-map.ts";
 import { useDevice } from "../device.ts";
 import { readGoldenJson, readTensors } from "../golden/read.ts";
 import { F32_ROUNDING, firstDifference, relativeError } from "../numbers.ts";

@@ -2,8 +2,8 @@ import type { Gpu } from "../../src/gpu/gpu.ts";
 import { readMatrices, writeMatrix } from "../../src/model/lora.ts";
 import { createMatrix, type Matrix } from "../../src/ops/matrix.ts";
 import type { Moments8, Moments32 } from "../../src/ops/optimizer.ts";
-import { dynamicMap } from "../../src/train/dynamic-map.ts";
 import { createOptimizer, type OptimizerSettings, type Update } from "../../src/train/optimizer.ts";
+import { dynamicMap } from "../../src/weights/dynamic-map.ts";
 import type { Numbers } from "../numbers.ts";
 
 // Tensors of any shape under the trainer's own optimizer, and what it keeps of them.

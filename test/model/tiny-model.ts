@@ -1,6 +1,6 @@
 import { type PackedBatch, type PairTokens, pack, targetSlots } from "../../src/data/pack.ts";
 import type { Gpu } from "../../src/gpu/gpu.ts";
-import { type BaseWeights, createBaseWeights } from "../../src/model/base-weights.ts";
+import { type BaseWeights, createBaseWeights, type ProjectionWeight } from "../../src/model/base-weights.ts";
 import {
   createLoraBuffers,
   createLoraGradients,
@@ -12,9 +12,7 @@ import {
 } from "../../src/model/lora.ts";
 import { type HeadResults, PairModel } from "../../src/model/pair-model.ts";
 import type { PairPlanOptions } from "../../src/model/pair-plans.ts";
-import { uploadTensor } from "../../src/model/upload.ts";
-import type { WeightFormat } from "../../src/ops/matrix.ts";
-import { encodeFloats } from "../../src/weights/half.ts";
+import type { Weight, WeightFormat } from "../../src/ops/matrix.ts";
 import type { LlamaConfig } from "../../src/weights/llama-config.ts";
 import {
   EMBEDDING_NAME,
@@ -27,6 +25,7 @@ import {
 } from "../../src/weights/llama-tensors.ts";
 import { type LoraSettings, loraScale } from "../../src/weights/peft-config.ts";
 import { PROJECTIONS, type Projection, projectionSize } from "../../src/weights/projections.ts";
+import { writeWeight } from "../kernels/harness.ts";
 import { roundedToBf16, seededNumbers } from "../numbers.ts";
 import type { ReferenceAdapter, ReferenceFactors, ReferenceModel } from "../reference/llama.ts";
 
@@ -130,10 +129,17 @@ export const MAX_TOKENS = 64;
 export function uploadBase(gpu: Gpu, { config, formatOf, tensors }: TinyModel): BaseWeights {
   const weights = createBaseWeights(gpu, config, formatOf);
   for (const [name, target] of weights.tensors) {
-    const dtype = formatOf(name) === "bf16" ? "BF16" : "F32";
-    uploadTensor(gpu, target, dtype, 0, new Uint8Array(encodeFloats(dtype, tensors.get(name)!)));
+    const values = tensors.get(name)!;
+    if (target.kind === "weight") writeWeight(gpu, target.weight, values);
+    if (target.kind === "vector") gpu.write(target.range.buffer, target.range.offsetBytes, Float32Array.from(values));
   }
   return weights;
+}
+
+/** A projection's weight of a model that has none in 4 bits. */
+export function unpacked(weight: ProjectionWeight): Weight {
+  if ("nf4" in weight) throw new Error("a weight in 4 bits");
+  return weight;
 }
 
 export async function uploadModel(
