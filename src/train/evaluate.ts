@@ -1,5 +1,6 @@
-import { type PairTokens, pack, packedTokens, planBatches, targetSlots } from "../data/pack.ts";
+import { type PairTokens, targetSlots } from "../data/pack.ts";
 import type { PairModel } from "../model/pair-model.ts";
+import { eachBatch } from "./each-batch.ts";
 import { averageMetrics, type Metrics, mean, microBatchMetrics } from "./metrics.ts";
 import { evaluateObjective, type Objective } from "./objective.ts";
 import { scoreAll } from "./reference.ts";
@@ -48,13 +49,8 @@ async function divergenceOfAll(
   signal: AbortSignal | undefined,
 ): Promise<Float64Array[]> {
   const found: Float64Array[] = [];
-  for (const numbers of planBatches(pairs.map(packedTokens), model.maxTokens)) {
+  for await (const { batch, results: rows } of eachBatch(pairs, model.maxTokens, (batch) => model.divergence(batch))) {
     signal?.throwIfAborted();
-    const batch = pack(
-      numbers.map((pair) => pairs[pair]!),
-      numbers,
-    );
-    const rows = await model.divergence(batch);
     for (const pair of batch.pairs) {
       const slots = [...targetSlots(pair, "chosen"), ...targetSlots(pair, "rejected")];
       found.push(Float64Array.from(slots, (slot) => rows[slot >>> 1]!));

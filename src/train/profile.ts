@@ -12,15 +12,27 @@ export interface KernelProfile {
   readonly bytesPerSecond: number | null;
 }
 
+/** Time in which no kernel ran, between one kernel and another: all such gaps together. */
+export interface IdleGap {
+  readonly after: string;
+  readonly before: string;
+  readonly count: number;
+  readonly ms: number;
+}
+
 export interface GpuProfile {
   readonly steps: readonly [first: number, last: number];
   /** From the start of the first dispatch to the end of the last. */
   readonly spanMs: number;
   /** Of the span: no kernel ran. The host was at work, data were copied, or passes were changed. */
   readonly idleShare: number;
+  /** Where most of that was lost, the longest first. */
+  readonly gaps: readonly IdleGap[];
   /** The dearest first. */
   readonly kernels: readonly KernelProfile[];
 }
+
+const SHOWN_GAPS = 5;
 
 /** @throws RangeError where nothing was timed */
 export function summarize(timed: readonly TimedDispatch[], steps: GpuProfile["steps"]): GpuProfile {
@@ -33,7 +45,8 @@ export function summarize(timed: readonly TimedDispatch[], steps: GpuProfile["st
   }
   const startNs = firstStart(timed);
   const spanNs = timed.reduce((latest, { endNs }) => Math.max(latest, endNs), startNs) - startNs;
-  const busyNs = busyTime(timed);
+  const gaps = gapsOf(timed);
+  const busyNs = spanNs - gaps.reduce((sum, { ms }) => sum + ms * 1e6, 0);
   const kernels = [...byKernel].map(([kernel, dispatches]): KernelProfile => {
     const ns = dispatches.reduce((sum, { startNs, endNs }) => sum + endNs - startNs, 0);
     const rate = (amount: (dispatch: TimedDispatch) => number | undefined): number | null => {
@@ -53,6 +66,7 @@ export function summarize(timed: readonly TimedDispatch[], steps: GpuProfile["st
     steps,
     spanMs: spanNs / 1e6,
     idleShare: spanNs > 0 ? 1 - busyNs / spanNs : 0,
+    gaps: gaps.slice(0, SHOWN_GAPS),
     kernels: kernels.sort((a, b) => b.ms - a.ms),
   };
 }
@@ -61,19 +75,24 @@ function firstStart(timed: readonly TimedDispatch[]): number {
   return timed.reduce((earliest, { startNs }) => Math.min(earliest, startNs), Number.POSITIVE_INFINITY);
 }
 
-/** Nanoseconds in which at least one dispatch ran. */
-function busyTime(timed: readonly TimedDispatch[]): number {
-  let busyNs = 0;
-  let untilNs = Number.NEGATIVE_INFINITY;
-  for (const { startNs, endNs } of [...timed].sort((a, b) => a.startNs - b.startNs)) {
-    busyNs += Math.max(0, endNs - Math.max(startNs, untilNs));
-    untilNs = Math.max(untilNs, endNs);
+/** The stretches in which no dispatch ran, by the kernels on their two sides, the longest first. */
+function gapsOf(timed: readonly TimedDispatch[]): IdleGap[] {
+  const gaps = new Map<string, IdleGap>();
+  let last: TimedDispatch | undefined;
+  for (const next of [...timed].sort((a, b) => a.startNs - b.startNs)) {
+    if (last && next.startNs > last.endNs) {
+      const [after, before] = [last.label, next.label];
+      const key = JSON.stringify([after, before]);
+      const { count, ms } = gaps.get(key) ?? { count: 0, ms: 0 };
+      gaps.set(key, { after, before, count: count + 1, ms: ms + (next.startNs - last.endNs) / 1e6 });
+    }
+    if (!last || next.endNs > last.endNs) last = next;
   }
-  return busyNs;
+  return [...gaps.values()].sort((a, b) => b.ms - a.ms);
 }
 
 /** A table for a terminal. */
-export function formatProfile({ steps: [first, last], spanMs, idleShare, kernels }: GpuProfile): string[] {
+export function formatProfile({ steps: [first, last], spanMs, idleShare, gaps, kernels }: GpuProfile): string[] {
   const steps = last - first + 1;
   const cells = kernels.map(({ kernel, dispatches, ms, share, flopsPerSecond, bytesPerSecond }) => [
     kernel,
@@ -90,6 +109,9 @@ export function formatProfile({ steps: [first, last], spanMs, idleShare, kernels
     ...rows.map((row) =>
       row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join("  "),
     ),
+    ...gaps.map(({ after, before, count, ms }) => {
+      return `idle ${(ms / steps).toFixed(3)} ms from ${after} to ${before}, ${(count / steps).toFixed(0)} times`;
+    }),
   ];
 }
 

@@ -1,6 +1,7 @@
-import { type PairTokens, pack, packedTokens, planBatches } from "../data/pack.ts";
+import type { PairTokens } from "../data/pack.ts";
 import { NonFiniteError } from "../errors.ts";
 import type { PairModel } from "../model/pair-model.ts";
+import { eachBatch } from "./each-batch.ts";
 import type { ReferenceLogps } from "./objective.ts";
 import { type PairScore, scorePairs } from "./scores.ts";
 
@@ -35,12 +36,8 @@ export async function scoreAll(
   onBatch: (pairsDone: number) => void = () => {},
 ): Promise<PairScore[]> {
   const scores: PairScore[] = [];
-  for (const numbers of planBatches(pairs.map(packedTokens), model.maxTokens)) {
-    const batch = pack(
-      numbers.map((pair) => pairs[pair]!),
-      numbers,
-    );
-    scores.push(...scorePairs(batch, await model.score(batch, who), model.vocabSize));
+  for await (const { batch, results } of eachBatch(pairs, model.maxTokens, (batch) => model.score(batch, who))) {
+    scores.push(...scorePairs(batch, results, model.vocabSize));
     onBatch(scores.length);
   }
   return scores;

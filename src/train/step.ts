@@ -103,8 +103,11 @@ function requireFinite(result: ObjectiveResult, unit: Unit, pairs: readonly Trai
       `the log-probability of ${pairs[unit.pairs[i]!]!.place} is not finite (chosen ${chosen}, rejected ${rejected})`,
     );
   }
-  const gradients = result.gradients.flatMap(({ chosen, rejected }) => [...chosen, ...rejected]);
-  if (!Number.isFinite(result.loss) || !gradients.every(Number.isFinite)) {
+  // The GPU waits meanwhile: no array of all gradients is made.
+  const gradientsAreFinite = result.gradients.every(
+    ({ chosen, rejected }) => chosen.every(Number.isFinite) && rejected.every(Number.isFinite),
+  );
+  if (!Number.isFinite(result.loss) || !gradientsAreFinite) {
     throw new NonFiniteError(`the loss of ${places}, or its gradient, is not finite (loss ${result.loss})`);
   }
 }

@@ -22,6 +22,7 @@ describe("summarize", () => {
       steps: [2, 3],
       spanMs: 6,
       idleShare: expect.closeTo(1 / 6, 12),
+      gaps: [{ after: "matmul", before: "matmul", count: 1, ms: 1 }],
       kernels: [
         {
           kernel: "matmul",
@@ -43,6 +44,24 @@ describe("summarize", () => {
     });
   });
 
+  it("adds up gaps between the same kernels, the longest first, and none behind a kernel that still runs", () => {
+    const { gaps, idleShare } = summarize(
+      [
+        dispatch("long", 0, 10_000_000),
+        dispatch("short", 1_000_000, 2_000_000),
+        dispatch("next", 11_000_000, 12_000_000),
+        dispatch("long", 15_000_000, 16_000_000),
+        dispatch("next", 18_000_000, 20_000_000),
+      ],
+      [2, 2],
+    );
+    expect(gaps).toEqual([
+      { after: "long", before: "next", count: 2, ms: 3 },
+      { after: "next", before: "long", count: 1, ms: 3 },
+    ]);
+    expect(idleShare).toBeCloseTo(6 / 20, 12);
+  });
+
   it("gives no rate for dispatches that the clock did not see", () => {
     const profile = summarize([dispatch("copy", 5, 5, { flops: 1, bytes: 1 })], [1, 1]);
     expect(profile).toMatchObject({ spanMs: 0, idleShare: 0 });
@@ -60,12 +79,14 @@ it("shows a table per step", () => {
     "kernel  dispatches     ms  share  GFLOP/s   GB/s",
     "matmul           1  2.000  80.0%     2.00  0.500",
     "norm             1  1.000  40.0%        -      -",
+    "idle 0.500 ms from matmul to matmul, 1 times",
   ]);
 });
 
 it("writes complete events in microseconds from the first start", () => {
   const { traceEvents } = JSON.parse(chromeTrace(TIMED)) as { traceEvents: object[] };
   expect(traceEvents.length).toBe(3);
+  expect(traceEvents[2]).not.toHaveProperty("args");
   expect(traceEvents[1]).toEqual({
     name: "matmul",
     cat: "kernel",
