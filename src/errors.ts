@@ -34,3 +34,6 @@ export class NonFiniteError extends ExpectedError {
     super(message, 4, options);
   }
 }
+
+/** The GPU's memory does not suffice. Whoever knows the run says what to change. */
+export class OutOfMemoryError extends DeviceError {}

@@ -127,10 +127,11 @@ async function answer(question: Question, terminal: Terminal, signal: AbortSigna
     const { gpu, adapter: device, notice, close } = await openDevice({ device: question.device });
     try {
       if (notice !== null) terminal.line(`dpo-train: ${notice}`);
-      const { weights } = await loadBaseWeights(gpu, modelFolder, "f32", (doneBytes, totalBytes) => {
+      const onProgress = (doneBytes: number, totalBytes: number): void => {
         signal.throwIfAborted();
         terminal.status(`loading ${name}: ${formatShare(doneBytes, totalBytes)}`);
-      });
+      };
+      const { weights } = await loadBaseWeights(gpu, modelFolder, "f32", { onProgress });
       const generator = new Generator({
         gpu,
         weights,

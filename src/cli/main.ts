@@ -6,6 +6,7 @@ import { fileError } from "../weights/regular-file.ts";
 import { addDevicesCommand } from "./devices.ts";
 import { addGenerateCommand } from "./generate.ts";
 import { addMergeCommand } from "./merge.ts";
+import { addPlanCommand } from "./plan.ts";
 import { reportError } from "./run-command.ts";
 import { addTrainCommand } from "./train.ts";
 
@@ -22,7 +23,7 @@ const program = new Command("dpo-train")
   .version(version, "-V, --version", "print the version")
   .helpOption("-h, --help", "print this, or behind a command its options")
   .helpCommand("help [command]", "print the options of a command")
-  .addHelpText("after", "\nExit codes: 0 done, 1 bug, 2 bad input, 3 device, 4 not finite, 130/143 stopped")
+  .addHelpText("after", "Exit codes: 0 done, 1 bug, 2 bad input, 3 device, 4 not finite, 130/143 stopped")
   .showHelpAfterError("(dpo-train --help lists the commands and options)")
   .configureOutput({
     outputError: (text, write) => write(printableLines(text.replace(/^error: /, "dpo-train: "))),
@@ -34,6 +35,7 @@ const program = new Command("dpo-train")
 addGenerateCommand(program);
 addMergeCommand(program);
 addDevicesCommand(program);
+addPlanCommand(program);
 addTrainCommand(program); // Last: commands inherit the program's settings when they are made, and this one's are its own.
 
 try {

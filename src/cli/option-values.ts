@@ -1,3 +1,4 @@
+import { SIZE, sizeBytes } from "../config/sizes.ts";
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
 
@@ -14,6 +15,12 @@ export function parseWholeNumber(option: string, text: string, { least }: { leas
   const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
   if (Number.isSafeInteger(value) && value >= least) return value;
   throw new InputError(`${option} must be a whole number of at least ${least}, got "${printable(text)}"`);
+}
+
+/** `--device-memory` in bytes: `24GB`, `8GiB`. @throws InputError */
+export function parseMemory(text: string): number {
+  if (SIZE.test(text)) return sizeBytes(text);
+  throw new InputError(`--device-memory must be a size such as 24GB or 8GiB, got "${printable(text)}"`);
 }
 
 /** Puts the option before the message of an InputError about what it names. */

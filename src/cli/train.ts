@@ -4,6 +4,7 @@ import { InputError } from "../errors.ts";
 import { createTerminal, type Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
 import { run } from "../train/run.ts";
+import { parseMemory } from "./option-values.ts";
 import { runCommand } from "./run-command.ts";
 
 interface TrainOptions {
@@ -12,6 +13,8 @@ interface TrainOptions {
   readonly resume?: string | true;
   readonly device: string;
   readonly precision: string;
+  readonly weightsCache?: boolean;
+  readonly deviceMemory?: string;
   readonly safe?: boolean;
   readonly profile?: boolean;
   readonly dryRun?: boolean;
@@ -22,9 +25,11 @@ export function addTrainCommand(program: Command): void {
   program
     .option("--config <file>", "train with this config, such as configs/twin.yaml")
     .option("--set <key=value>", "a setting in place of the config's; may be repeated", collect)
-    .option("--device <name>", "auto, software or part of a GPU's name", "auto")
-    .option("--precision <path>", "matmuls in f32, or in f16 on tensor cores: auto, f32, f16", "auto")
-    .option("--safe", "keep all checks of the GPU layer on: slower")
+    .option("--device <name>", "software, or part of a GPU's name", "auto")
+    .option("--precision <path>", "f32, or f16 on tensor cores", "auto")
+    .option("--weights-cache", "keep converted weights on disk for the next run")
+    .option("--device-memory <size>", "what the run may take on the GPU, such as 24GB")
+    .addOption(new Option("--safe", "keep all checks of the GPU layer on: slower").hideHelp())
     .option("--profile", "time each kernel in steps 2 to 4")
     .option("--dry-run", "check config, model and data, show the plan, and stop")
     .addOption(new Option("--resume [checkpoint]").hideHelp())
@@ -40,7 +45,18 @@ export function addTrainCommand(program: Command): void {
 }
 
 async function train(
-  { config: file, set = [], resume, device, precision, safe = false, profile = false, dryRun = false }: TrainOptions,
+  {
+    config: file,
+    set = [],
+    resume,
+    device,
+    precision,
+    weightsCache = false,
+    deviceMemory,
+    safe = false,
+    profile = false,
+    dryRun = false,
+  }: TrainOptions,
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<void> {
@@ -53,7 +69,16 @@ async function train(
   }
   const { config } = loadConfig(file, set);
   await run(
-    { config, device, profile: safe ? "safe" : "fast", precision, profileSteps: profile, dryRun },
+    {
+      config,
+      device,
+      profile: safe ? "safe" : "fast",
+      precision,
+      weightsCache,
+      deviceMemory: deviceMemory === undefined ? null : parseMemory(deviceMemory),
+      profileSteps: profile,
+      dryRun,
+    },
     terminal,
     signal,
   );

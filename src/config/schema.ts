@@ -230,7 +230,16 @@ export const configSchema = z.strictObject({
     COUNT,
     "Tokens packed into one GPU batch. Changes speed and memory, never the result. Unset: chosen to fit the GPU.",
   ),
-  load_in_4bit: setting(z.boolean().default(false), SWITCH, "Keep the base weights in 4 bits."),
+  gradient_checkpointing: setting(
+    z.boolean().optional(),
+    SWITCH,
+    "Keep only the inputs of the layers and compute the rest again: less memory, same result. Unset: chosen to fit the GPU.",
+  ),
+  load_in_4bit: setting(
+    z.boolean().default(false),
+    SWITCH,
+    "Keep the weights of the projections in 4 bits (QLoRA's NF4): a quarter of the memory, and a slightly different base.",
+  ),
   reference_cache: setting(
     z.boolean().default(true),
     SWITCH,

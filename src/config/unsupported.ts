@@ -10,11 +10,6 @@ const always = () => true;
 
 export const UNSUPPORTED: readonly Unsupported[] = [
   {
-    key: "load_in_4bit",
-    isRefused: (value) => value === true,
-    instead: "the base weights stay as they are in the model's files",
-  },
-  {
     key: "report_to",
     isRefused: (value) => Array.isArray(value) || (typeof value === "string" && value !== "none"),
     instead: "it writes metrics.jsonl in output_dir",

@@ -1,15 +1,16 @@
 import { DeviceError } from "../errors.ts";
-import { type BufferRange, type GpuBuffer, wholeBuffer } from "../gpu/buffer.ts";
+import { type BufferRange, type GpuBuffer, totalBytes, wholeBuffer } from "../gpu/buffer.ts";
 import { type Command, encode } from "../gpu/commands.ts";
 import { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
+import { stagingBytes } from "../gpu/readback.ts";
 import { writeMatrix } from "../model/lora.ts";
 import { createMatrix, type Matrix, matrixBytes, PADDING, padded } from "../ops/matrix.ts";
 import { createMergeModule, MAX_MERGE_ROWS, MERGE_SUMS, mergeRows, mergeWorkgroups } from "../ops/merge.ts";
 import type { FloatDtype } from "../weights/half.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 import type { LoraAdapter } from "../weights/peft-adapter.ts";
-import { loraScale } from "../weights/peft-config.ts";
+import { type LoraSettings, loraScale } from "../weights/peft-config.ts";
 import { type Projection, projectionSize } from "../weights/projections.ts";
 import { DTYPE_BYTES } from "../weights/safetensors-header.ts";
 import { addPartialSums, type MergeSums, noSums } from "./merge-sums.ts";
@@ -109,6 +110,7 @@ export class RowMerger {
 
   release(): void {
     for (const buffer of this.#owned) this.#gpu.release(buffer);
+    this.#gpu.releaseStaging();
   }
 
   #commands(module: Module, wDtype: FloatDtype): Command[] {
@@ -149,7 +151,15 @@ export class RowMerger {
   }
 }
 
-function createBuffers(gpu: Gpu, adapter: LoraAdapter, config: LlamaConfig, unit: number): MergeBuffers {
+/** Bytes that merging an adapter of this shape takes on the GPU while it lasts, its results' way to the host included. */
+export function mergeBufferBytes(gpu: Gpu, settings: LoraSettings, config: LlamaConfig): number {
+  const { value, buffers } = gpu.collect(() => createBuffers(gpu, settings, config, 1));
+  const resultBytes = value.v.sizeBytes + value.sums.sizeBytes;
+  for (const buffer of buffers) gpu.release(buffer);
+  return totalBytes(buffers) + stagingBytes(resultBytes);
+}
+
+function createBuffers(gpu: Gpu, adapter: LoraSettings, config: LlamaConfig, unit: number): MergeBuffers {
   const modules = adapter.targetModules.map((projection) => {
     return [projection, createModule(gpu, adapter, config, projection, unit)] as const;
   });
@@ -168,7 +178,7 @@ function createBuffers(gpu: Gpu, adapter: LoraAdapter, config: LlamaConfig, unit
 
 function createModule(
   gpu: Gpu,
-  adapter: LoraAdapter,
+  adapter: LoraSettings,
   config: LlamaConfig,
   projection: Projection,
   unit: number,

@@ -16,6 +16,10 @@ export function wholeBuffer(buffer: GpuBuffer): BufferRange {
   return { buffer, offsetBytes: 0, sizeBytes: buffer.sizeBytes };
 }
 
+export function totalBytes(buffers: readonly GpuBuffer[]): number {
+  return buffers.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+}
+
 /** How a kernel uses a binding. Written at the call, so that a reader sees what a dispatch reads and what it changes. */
 export type Access = "read" | "readWrite" | "uniform";
 

@@ -1,6 +1,7 @@
-import { DeviceError } from "../errors.ts";
+import { DeviceError, OutOfMemoryError } from "../errors.ts";
 import type { BufferRange, GpuBuffer } from "./buffer.ts";
-import type { FragmentShape } from "./fragment-shape.ts";
+import { Decisions } from "./decisions.ts";
+import type { FragmentUnit } from "./fragment-unit.ts";
 import { type KernelSource, PipelineCache } from "./pipelines.ts";
 import { Profiler } from "./profiler.ts";
 import { ReadbackPool } from "./readback.ts";
@@ -9,8 +10,10 @@ export interface GpuOptions {
   readonly kernelSource: KernelSource;
   /** Invocations that the adapter runs in step, where it says; 32 if not given. */
   readonly subgroupSize?: number | undefined;
-  /** How products on subgroup matrices are built from those of the adapter; null where it has none for f16. */
-  readonly fragments?: FragmentShape | null;
+  /** The adapter's subgroup matrices; null where it has none with f16 factors and f32 sums. */
+  readonly fragments?: FragmentUnit | null;
+  /** Bytes of all buffers together, as if the device had no more; null for no limit. */
+  readonly memoryLimitBytes?: number | null;
   /** Largest binding to use, in bytes: the device's limit, or less in tests of splitting. */
   readonly bindingLimitBytes?: number;
 }
@@ -26,8 +29,10 @@ export class Gpu {
   readonly device: GPUDevice;
   readonly pipelines: PipelineCache;
   readonly bindingLimitBytes: number;
+  /** Between variants of kernels. */
+  readonly decisions = new Decisions();
   /** Null where the adapter has no subgroup matrices with f16 factors and f32 sums. */
-  readonly fragments: FragmentShape | null;
+  readonly fragments: FragmentUnit | null;
   /**
    * Size of the workgroups that add up a row: one subgroup, whose barriers cost next to nothing on a GPU. On drivers for
    * the CPU, where barriers are dear, subgroups are small.
@@ -35,6 +40,7 @@ export class Gpu {
   readonly reductionLanes: number;
   /** Null where the adapter has no timestamps. */
   readonly profiler: Profiler | null;
+  readonly #memoryLimitBytes: number;
   readonly #readbacks: ReadbackPool;
   readonly #live = new Set<GpuBuffer>();
   #collected: GpuBuffer[] | undefined;
@@ -48,18 +54,17 @@ export class Gpu {
     this.pipelines = new PipelineCache(device, options.kernelSource);
     const deviceLimit = device.limits.maxStorageBufferBindingSize;
     this.bindingLimitBytes = Math.min(options.bindingLimitBytes ?? deviceLimit, deviceLimit);
+    this.#memoryLimitBytes = options.memoryLimitBytes ?? Number.POSITIVE_INFINITY;
     this.fragments = options.fragments ?? null;
     this.reductionLanes = Math.min(64, Math.max(4, options.subgroupSize || 32));
     this.#readbacks = new ReadbackPool(this);
     this.profiler = device.features.has("timestamp-query") ? new Profiler(this) : null;
     device.addEventListener("uncapturederror", (event) => {
-      this.#failure ??= describeError((event as GPUUncapturedErrorEvent).error);
+      this.#failure ??= describeError((event as GPUUncapturedErrorEvent).error, this.#liveBytes);
     });
     void device.lost.then((info) => {
       if (this.#destroyed) return;
-      this.#failure ??= new DeviceError(
-        `the GPU device was lost (${info.reason || "unknown reason"}): ${info.message.trim() || "no message"}; run again, and if it happens again lower max_tokens_per_batch`,
-      );
+      this.#failure ??= lostError(info, this.#liveBytes);
     });
   }
 
@@ -130,6 +135,11 @@ export class Gpu {
     return this.#readbacks.prepare(ranges);
   }
 
+  /** Releases the memory that results came back through: after a phase whose results are larger than those of the next. */
+  releaseStaging(): void {
+    this.#readbacks.releaseFree();
+  }
+
   /** Waits for all submitted work. Throws what went wrong on the device meanwhile. */
   async idle(): Promise<void> {
     await this.device.queue.onSubmittedWorkDone();
@@ -156,7 +166,7 @@ export class Gpu {
   destroy(): void {
     this.#destroyed = true;
     this.profiler?.destroy();
-    this.#readbacks.destroy();
+    this.#readbacks.releaseFree();
     for (const buffer of [...this.#live]) this.release(buffer);
     this.device.destroy();
   }
@@ -174,6 +184,11 @@ export class Gpu {
         `buffer ${label} needs ${sizeBytes} bytes, this adapter allows ${limit} per buffer; lower max_tokens_per_batch`,
       );
     }
+    if (this.#liveBytes + sizeBytes > this.#memoryLimitBytes) {
+      throw new OutOfMemoryError(
+        `the GPU is out of memory: ${label} needs ${sizeBytes} bytes, ${this.#liveBytes} of ${this.#memoryLimitBytes} are taken`,
+      );
+    }
     const raw = this.device.createBuffer({ label, size: sizeBytes, usage });
     const buffer = { raw, label, sizeBytes };
     this.#live.add(buffer);
@@ -184,11 +199,24 @@ export class Gpu {
   }
 }
 
-function describeError(error: GPUError): Error {
+/** Some drivers lose the device where others refuse a buffer. */
+const OUT_OF_MEMORY = /out[ _]of[ _](device[ _]|host[ _])?memory/i;
+
+function lostError({ reason, message }: GPUDeviceLostInfo, liveBytes: number): Error {
+  const said = message.trim() || "no message";
+  if (OUT_OF_MEMORY.test(said)) return outOfMemory(said, liveBytes);
+  return new DeviceError(
+    `the GPU device was lost (${reason || "unknown reason"}): ${said}; run again, and if it happens again lower max_tokens_per_batch`,
+  );
+}
+
+function outOfMemory(said: string, liveBytes: number): Error {
+  return new OutOfMemoryError(`the GPU is out of memory with ${liveBytes} bytes asked of it: ${said}`);
+}
+
+function describeError(error: GPUError, liveBytes: number): Error {
   if (typeof GPUOutOfMemoryError !== "undefined" && error instanceof GPUOutOfMemoryError) {
-    return new DeviceError(
-      `the GPU is out of memory: ${error.message}; lower max_tokens_per_batch or use a smaller model`,
-    );
+    return outOfMemory(error.message, liveBytes);
   }
   return new Error(`internal: WebGPU error: ${error.message}`);
 }

@@ -40,6 +40,8 @@ export class PipelineCache {
   readonly #modules = new Map<string, Promise<GPUShaderModule>>();
   readonly #layouts = new Map<string, GPUBindGroupLayout>();
   readonly #pipelines = new Map<string, Pipeline>();
+  /** Texts made by generators, numbered: they are long, and a key is made for each dispatch of a plan. */
+  readonly #generated = new Map<string, number>();
 
   constructor(device: GPUDevice, source: KernelSource) {
     this.#device = device;
@@ -50,7 +52,7 @@ export class PipelineCache {
     const key = JSON.stringify([
       variant.kernel,
       variant.directives,
-      variant.generated,
+      variant.generated === undefined ? null : this.#generatedNumber(variant.generated),
       variant.library,
       sortedEntries(variant.prelude),
       sortedEntries(variant.constants),
@@ -71,6 +73,13 @@ export class PipelineCache {
 
   get count(): number {
     return this.#pipelines.size;
+  }
+
+  #generatedNumber(text: string): number {
+    const known = this.#generated.get(text);
+    if (known !== undefined) return known;
+    this.#generated.set(text, this.#generated.size);
+    return this.#generated.size - 1;
   }
 
   #create(variant: KernelVariant, accesses: readonly Access[]): Pipeline {

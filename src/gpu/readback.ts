@@ -9,10 +9,19 @@ export interface Readback {
   readonly finish: () => Promise<ArrayBuffer[]>;
 }
 
-/** Mappable staging buffers, kept and reused by size: a readback a step must not allocate a buffer a step. */
+/** Bytes of the buffer through which so many bytes come back. */
+export function stagingBytes(resultBytes: number): number {
+  return 2 ** Math.ceil(Math.log2(Math.max(resultBytes, 256)));
+}
+
+/**
+ * Mappable staging buffers, kept and reused: a readback a step must not allocate a buffer a step. A new one is larger than
+ * all that are free and takes their place, so that there are never more than results on their way at once.
+ */
 export class ReadbackPool {
   readonly #gpu: Gpu;
-  readonly #free = new Map<number, GpuBuffer[]>();
+  /** From small to large. */
+  readonly #free: GpuBuffer[] = [];
 
   constructor(gpu: Gpu) {
     this.#gpu = gpu;
@@ -20,10 +29,8 @@ export class ReadbackPool {
 
   prepare(ranges: readonly BufferRange[]): Readback {
     const totalBytes = ranges.reduce((sum, range) => sum + range.sizeBytes, 0);
-    const sizeBytes = 2 ** Math.ceil(Math.log2(Math.max(totalBytes, 256)));
-    const staging =
-      this.#free.get(sizeBytes)?.pop() ??
-      this.#gpu.createCounted("readback staging", sizeBytes, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+    const staging = this.#take(totalBytes);
+    const { sizeBytes } = staging;
     return {
       encode: (encoder) => {
         let at = 0;
@@ -49,17 +56,24 @@ export class ReadbackPool {
           return copy;
         });
         staging.raw.unmap();
-        const free = this.#free.get(sizeBytes) ?? [];
-        free.push(staging);
-        this.#free.set(sizeBytes, free);
+        this.#free.push(staging);
+        this.#free.sort((a, b) => a.sizeBytes - b.sizeBytes);
         this.#gpu.throwIfFailed();
         return copies;
       },
     };
   }
 
-  destroy(): void {
-    for (const buffers of this.#free.values()) for (const buffer of buffers) this.#gpu.release(buffer);
-    this.#free.clear();
+  /** Releases what no result is on its way through. */
+  releaseFree(): void {
+    for (const buffer of this.#free.splice(0)) this.#gpu.release(buffer);
+  }
+
+  #take(resultBytes: number): GpuBuffer {
+    const fitting = this.#free.findIndex((buffer) => buffer.sizeBytes >= resultBytes);
+    if (fitting !== -1) return this.#free.splice(fitting, 1)[0]!;
+    this.releaseFree();
+    const usage = GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST;
+    return this.#gpu.createCounted("readback staging", stagingBytes(resultBytes), usage);
   }
 }

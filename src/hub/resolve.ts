@@ -102,6 +102,16 @@ export async function resolveModel(reference: string, options: ResolveOptions = 
   return { source: "download", folder, ...origin, commit };
 }
 
+/** The folder of a model as far as it is on this machine, whole or not: local, or in the Hub's cache; else null. */
+export async function findModelFolder(reference: string, env: Environment = process.env): Promise<string | null> {
+  const local = expandHome(reference, env);
+  if ((await localKind(local)) === "folder") return resolve(local);
+  if (!REPOSITORY.test(reference.split("@")[0]!)) return null;
+  const { repo, revision } = parseHubReference(reference, "model");
+  const snapshot = await findModelSnapshot(repositoryFolder(resolve(hubCacheFolder(env)), repo), revision);
+  return snapshot?.folder ?? null;
+}
+
 async function localKind(path: string): Promise<"folder" | "file" | undefined> {
   // A NUL names no file, and Node answers it with an error that is not the system's.
   if (path === "" || path.includes("\0")) return undefined;

@@ -44,6 +44,11 @@ export async function exportResults(
     signal,
   });
   terminal.line(`wrote ${printable(outputFolder, 1000)}`);
+  if (config.load_in_4bit) {
+    terminal.line(
+      "the adapter was merged into the model's own weights, not into the 4-bit ones that it was trained on",
+    );
+  }
   for (const line of formatFidelity(merge.fidelity)) terminal.line(line);
   return { adapterSha256, merge };
 }

@@ -1,3 +1,4 @@
+import { formatSize } from "../text.ts";
 import type { LogRecord, StepReport } from "./loop.ts";
 
 /** The clock and the counts that a progress line needs. */
@@ -50,8 +51,7 @@ export function formatDuration(durationMs: number): string {
 
 /** `45% of 16.06 GB`, `45% of 0.3 MB` */
 export function formatShare(doneBytes: number, totalBytes: number): string {
-  const total = totalBytes < 1e9 ? `${(totalBytes / 1e6).toFixed(1)} MB` : `${(totalBytes / 1e9).toFixed(2)} GB`;
-  return `${Math.floor((100 * doneBytes) / Math.max(1, totalBytes))}% of ${total}`;
+  return `${Math.floor((100 * doneBytes) / Math.max(1, totalBytes))}% of ${formatSize(totalBytes)}`;
 }
 
 function number(value: number | undefined, digits = 4): string {

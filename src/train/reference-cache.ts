@@ -3,7 +3,6 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import type { PairTokens } from "../data/pack.ts";
 import { InputError } from "../errors.ts";
-import type { Precision } from "../platform/load-base.ts";
 import { printable } from "../text.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 import { makeFolder } from "../weights/make-folder.ts";
@@ -22,7 +21,8 @@ export interface ReferenceKey {
   readonly config: LlamaConfig;
   /** SHA-256 of each weight file by its name. */
   readonly weights: Readonly<Record<string, string>>;
-  readonly precision: Precision;
+  /** How the base is kept and multiplied. */
+  readonly precision: string;
   /** The adapter: another one rounds differently. */
   readonly adapter: string;
   readonly pairs: readonly PairTokens[];

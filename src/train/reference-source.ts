@@ -30,7 +30,7 @@ const CHECK_TOLERANCE = 1e-3;
  */
 export async function obtainReference(
   { config, folder, data }: Pick<PreparedRun, "config" | "folder" | "data">,
-  base: Pick<LoadedBase, "sha256" | "precision">,
+  base: Pick<LoadedBase, "sha256" | "format">,
   { adapter }: Pick<OpenedDevice, "adapter">,
   model: PairModel,
   terminal: Terminal,
@@ -52,7 +52,7 @@ export async function obtainReference(
   const file = referenceCachePath(join(cacheFolder(), "reference"), {
     config: folder.config,
     weights: base.sha256,
-    precision: base.precision,
+    precision: base.format,
     adapter: adapter.name,
     pairs,
   });

@@ -1,4 +1,4 @@
-import { access, constants, type FileHandle, open, readdir } from "node:fs/promises";
+import { access, constants, type FileHandle, open, readdir, rm } from "node:fs/promises";
 import path from "node:path";
 import { ExpectedError, InputError } from "../errors.ts";
 import { printable } from "../text.ts";
@@ -7,6 +7,8 @@ import { makeFolder } from "../weights/make-folder.ts";
 import { fileError } from "../weights/regular-file.ts";
 import type { LogRecord } from "./loop.ts";
 
+const CONFIG_FILE = "config.yaml";
+const RUN_FILE = "run.json";
 const METRICS_FILE = "metrics.jsonl";
 
 /**
@@ -58,7 +60,7 @@ export class RunFolder {
   /** Makes the folder with config.yaml in it. @throws InputError where the file system refuses */
   static async create(folder: string, configYaml: string): Promise<RunFolder> {
     await makeFolder(path.resolve(folder));
-    await writeFileAtomically(path.join(folder, "config.yaml"), configYaml);
+    await writeFileAtomically(path.join(folder, CONFIG_FILE), configYaml);
     const metrics = path.join(folder, METRICS_FILE);
     try {
       return new RunFolder(folder, await open(metrics, "a"));
@@ -88,7 +90,7 @@ export class RunFolder {
 
   /** Writes run.json anew. */
   async describe(run: object): Promise<void> {
-    await this.write("run.json", `${JSON.stringify(run, null, 2)}\n`);
+    await this.write(RUN_FILE, `${JSON.stringify(run, null, 2)}\n`);
   }
 
   /** Says in run.json that the run ended early, and why. */
@@ -117,6 +119,13 @@ export class RunFolder {
     }
   }
 
+  /** Removes what a run writes before its first step, of one that has come no further: the folder is free for the next. */
+  async discard(): Promise<void> {
+    await this.close();
+    for (const name of [CONFIG_FILE, RUN_FILE, METRICS_FILE]) await rm(path.join(this.path, name), { force: true });
+  }
+
+  /** May be called again. */
   async close(): Promise<void> {
     await this.#metrics.close();
   }

@@ -1,8 +1,10 @@
 import { createRequire } from "node:module";
+import { decidedTiles } from "../ops/fragment-shapes.ts";
 import type { OpenedDevice } from "../platform/dawn.ts";
 import type { LoadedBase } from "../platform/load-base.ts";
 import { llamaTensors } from "../weights/llama-tensors.ts";
 import { projectionSize } from "../weights/projections.ts";
+import type { ChosenBatch } from "./choose-batch.ts";
 import type { ExportedResults } from "./export-results.ts";
 import type { PreparedRun } from "./prepare-run.ts";
 
@@ -10,7 +12,7 @@ import type { PreparedRun } from "./prepare-run.ts";
 export interface RunFacts extends PreparedRun {
   readonly opened: OpenedDevice;
   readonly base: LoadedBase;
-  readonly maxTokens: number;
+  readonly chosen: ChosenBatch;
   readonly referenceFrom: "computed" | "cache";
   /** Filled as the run goes on. */
   readonly timings: Readonly<Record<string, number>>;
@@ -27,17 +29,27 @@ export interface RunResults extends ExportedResults {
 /** run.json: with what, on what and how a run was made, so that it can be made again and compared. */
 export function describeRun(facts: RunFacts, results: RunResults | null): object {
   const { config, model, folder, data, start, length, schedule, opened, base } = facts;
-  const { limits, ...adapter } = opened.adapter;
+  const { adapter } = opened;
   return {
     status: results ? "done" : "running",
     versions: versions(),
     device: {
-      ...adapter,
+      name: adapter.name,
+      vendor: adapter.vendor,
+      architecture: adapter.architecture,
+      software: adapter.software,
+      features: adapter.features,
+      enabled_features: opened.enabledFeatures,
       profile: opened.profile,
+      toggles: opened.toggles,
+      subgroup_size: adapter.subgroupMaxSize,
+      f16_matrix: adapter.f16Matrix,
+      tiles: decidedTiles(opened.gpu),
       max_binding_bytes: opened.gpu.bindingLimitBytes,
-      max_buffer_bytes: limits.maxBufferSize,
+      max_buffer_bytes: adapter.limits.maxBufferSize,
     },
     precision: base.precision,
+    load_in_4bit: config.load_in_4bit,
     model: {
       reference: config.model,
       ...(model.source === "local" ? {} : { revision: model.revision, commit: model.commit }),
@@ -45,6 +57,7 @@ export function describeRun(facts: RunFacts, results: RunResults | null): object
       parameters: count(llamaTensors(folder.config).map(({ shape }) => shape.reduce((a, b) => a * b, 1))),
       size_bytes: base.sizeBytes,
       rounded_to_f16: base.rounded,
+      loaded_from: base.from,
     },
     lora: {
       r: start.adapter.r,
@@ -58,11 +71,12 @@ export function describeRun(facts: RunFacts, results: RunResults | null): object
       total_steps: length.totalSteps,
       steps_per_epoch: length.stepsPerEpoch,
       warmup_steps: schedule.warmupSteps,
-      max_tokens_per_batch: facts.maxTokens,
+      max_tokens_per_batch: facts.chosen.choice.maxTokens,
+      stored: facts.chosen.choice.stored,
     },
     reference: facts.referenceFrom,
     timings: facts.timings,
-    memory: { peak_bytes: opened.gpu.memory.peakBytes },
+    memory: { planned_bytes: facts.chosen.simulation.peakBytes, peak_bytes: opened.gpu.memory.peakBytes },
     ...(results && {
       speed: {
         seconds_per_step: results.stepsSeconds / length.totalSteps,

@@ -1,18 +1,22 @@
 import { dumpConfig } from "../config/dump.ts";
 import type { Config } from "../config/schema.ts";
-import { ExpectedError } from "../errors.ts";
+import { ExpectedError, OutOfMemoryError } from "../errors.ts";
 import { resolveModel } from "../hub/resolve.ts";
 import { createLoraGradients, uploadAdapter } from "../model/lora.ts";
 import { PairModel } from "../model/pair-model.ts";
-import { type DeviceChoice, type DeviceProfile, type OpenedDevice, openDevice } from "../platform/dawn.ts";
-import { loadBaseWeights, type Precision } from "../platform/load-base.ts";
+import { type DeviceChoice, type OpenedDevice, openDevice } from "../platform/dawn.ts";
+import type { DeviceProfile } from "../platform/toggles.ts";
 import type { Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
 import { openModelFolder } from "../weights/model-folder.ts";
+import type { ChosenBatch } from "./choose-batch.ts";
 import { exportResults } from "./export-results.ts";
+import { type LoadSettings, loadModel } from "./load-model.ts";
 import { trainLoop } from "./loop.ts";
 import type { ReferenceLogps } from "./objective.ts";
 import { createOptimizer } from "./optimizer.ts";
+import { withAdvice } from "./out-of-memory.ts";
+import { planBatch } from "./plan-batch.ts";
 import { choosePrecision, type PrecisionChoice } from "./precision.ts";
 import { type PreparedData, readData } from "./prepare-data.ts";
 import { longestSequence, type PreparedRun, prepareRun, reportPreflight } from "./prepare-run.ts";
@@ -25,7 +29,7 @@ import { answerSample, reportSample } from "./sample.ts";
 import { objectiveOf, optimizerSettingsOf } from "./settings.ts";
 import type { TrainingPair } from "./step.ts";
 import { createStepProfiler, reportProfile, type StepProfiler } from "./step-profiler.ts";
-import { tokenBudget } from "./token-budget.ts";
+import { tuneDevice } from "./tune-device.ts";
 import { planEvents } from "./when.ts";
 
 export interface RunRequest {
@@ -33,6 +37,10 @@ export interface RunRequest {
   readonly device: DeviceChoice;
   readonly profile: DeviceProfile;
   readonly precision: PrecisionChoice;
+  /** Keep the weights on disk as they lie on the GPU, and use what an earlier run has kept. */
+  readonly weightsCache?: boolean;
+  /** Bytes that the run may take on the GPU; null to ask the driver. */
+  readonly deviceMemory?: number | null;
   /** Time the GPU's work in a few steps. */
   readonly profileSteps?: boolean;
   /** Stop after the preflight: nothing is computed or written. */
@@ -50,7 +58,16 @@ const NEVER = new AbortController().signal;
  * @throws ExpectedError whose exit code says what kind of thing went wrong
  */
 export async function run(
-  { config, device, profile, precision, profileSteps = false, dryRun }: RunRequest,
+  {
+    config,
+    device,
+    profile,
+    precision,
+    weightsCache = false,
+    deviceMemory = null,
+    profileSteps = false,
+    dryRun,
+  }: RunRequest,
   terminal: Terminal,
   signal: AbortSignal = NEVER,
 ): Promise<void> {
@@ -67,17 +84,17 @@ export async function run(
     const prepared = await prepareRun(config, rows, model, folder);
     reportPreflight(prepared, terminal);
     if (dryRun) return;
-    const opened = await openDevice({ device, profile });
+    const opened = await openDevice({ device, profile, memoryLimitBytes: deviceMemory });
     try {
       if (opened.notice) terminal.line(opened.notice);
       const profiler = profileSteps ? createStepProfiler(opened, prepared.length.totalSteps) : null;
-      await trainAndExport(
-        prepared,
-        opened,
-        { precision: choosePrecision(precision, opened), profiler },
-        terminal,
-        signal,
-      );
+      const loading = { precision: choosePrecision(precision, opened), weightsCache, in4Bit: config.load_in_4bit };
+      const chosen = await planBatch(prepared, opened, loading.precision, deviceMemory);
+      try {
+        await trainAndExport(prepared, opened, { ...loading, chosen, profiler }, terminal, signal);
+      } catch (error) {
+        throw withAdvice(error, chosen);
+      }
     } finally {
       opened.close();
     }
@@ -86,10 +103,15 @@ export async function run(
   }
 }
 
+interface DeviceSettings {
+  readonly chosen: ChosenBatch;
+  readonly profiler: StepProfiler | null;
+}
+
 async function trainAndExport(
   prepared: PreparedRun,
   opened: OpenedDevice,
-  { precision, profiler }: { precision: Precision; profiler: StepProfiler | null },
+  { chosen, profiler, ...loading }: LoadSettings & DeviceSettings,
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<void> {
@@ -98,15 +120,13 @@ async function trainAndExport(
   const startMs = performance.now();
   const timings: Record<string, number> = {};
   const objective = objectiveOf(config);
-  const maxTokens = tokenBudget([...data.train, ...data.evaluation], config, objective, folder.config, gpu);
+  const { maxTokens, stored } = chosen.choice;
+  if (chosen.isMemoryKnown) for (const reason of chosen.reasons) terminal.line(`plan: ${reason}`);
+  if (loading.precision === "f16") {
+    await timed(timings, "tune_s", () => tuneDevice(opened, chosen.simulation.decisions, terminal, signal));
+  }
 
-  const base = await timed(timings, "load_s", () =>
-    loadBaseWeights(gpu, folder, precision, (doneBytes, totalBytes) => {
-      signal.throwIfAborted();
-      terminal.status(`loading the model: ${formatShare(doneBytes, totalBytes)}`);
-    }),
-  );
-  if (base.rounded > 0) terminal.line(`f16 rounded ${base.rounded} of the base's weights, which are below its range`);
+  const base = await loadModel(gpu, folder, loading, timings, terminal, signal);
   const adapter = uploadAdapter(gpu, folder.config, start.adapter);
   const gradients = createLoraGradients(gpu, folder.config, adapter.settings);
   const model = new PairModel({
@@ -115,6 +135,7 @@ async function trainAndExport(
     adapter,
     gradients,
     maxTokens,
+    stored,
     maxPositions: longestSequence(data),
     divergence: config.eval_kl,
   });
@@ -122,7 +143,7 @@ async function trainAndExport(
   terminal.status(`compiling ${gpu.pipelines.count} kernels`);
   await timed(timings, "compile_s", () => gpu.pipelines.ready());
   terminal.line(
-    `${opened.adapter.name}: ${precision} matmuls, model and buffers take ${(gpu.memory.liveBytes / 1e9).toFixed(2)} GB, with up to ${maxTokens} tokens in a GPU batch`,
+    `${opened.adapter.name}: ${base.precision} matmuls, model and buffers take ${(gpu.memory.liveBytes / 1e9).toFixed(2)} GB, with up to ${maxTokens} tokens in a GPU batch`,
   );
 
   const reference = await timed(timings, "reference_s", () =>
@@ -137,7 +158,7 @@ async function trainAndExport(
   const before = await answer("before");
 
   const output = await RunFolder.create(config.output_dir, dumpConfig(config));
-  const facts: RunFacts = { ...prepared, opened, base, maxTokens, referenceFrom: reference.from, timings };
+  const facts: RunFacts = { ...prepared, opened, base, chosen, referenceFrom: reference.from, timings };
   const reporter = createRunReporter(output, length.totalSteps, terminal);
   try {
     await output.describe(describeRun(facts, null));
@@ -170,8 +191,17 @@ async function trainAndExport(
     terminal.line(`done in ${formatDuration(performance.now() - startMs)}: ${printable(output.path, 1000)}`);
   } catch (error) {
     const { steps } = reporter.pace();
+    if (error instanceof OutOfMemoryError && steps === 0) {
+      await output.discard();
+      throw error;
+    }
+    const done = `after step ${steps} of ${length.totalSteps}`;
     const ending =
-      error === signal.reason ? await interruption(output, signal.reason, steps, length.totalSteps) : error;
+      error === signal.reason
+        ? new ExpectedError(`interrupted ${done}; ${await whatIsLeft(output)}`, signal.reason.exitCode)
+        : error instanceof OutOfMemoryError
+          ? withAdvice(error, chosen, `it ended ${done}; ${await whatIsLeft(output)}`)
+          : error;
     await output.describeEnd(describeRun(facts, null), steps, ending);
     throw ending;
   } finally {
@@ -179,21 +209,13 @@ async function trainAndExport(
   }
 }
 
-/** The error that ends an interrupted run, with what it leaves. */
-async function interruption(
-  output: RunFolder,
-  reason: ExpectedError,
-  steps: number,
-  totalSteps: number,
-): Promise<ExpectedError> {
+/** What a run leaves that has ended early, and what can be done with it. */
+async function whatIsLeft(output: RunFolder): Promise<string> {
   const names = await output.list();
-  const remedy = names.includes("adapter")
+  const use = names.includes("adapter")
     ? "the adapter is whole, and dpo-train merge makes a model of it"
     : "there are no checkpoints yet, so to train again choose another output_dir, or remove it";
-  return new ExpectedError(
-    `interrupted after step ${steps} of ${totalSteps}; ${printable(output.path, 1000)} holds ${names.join(", ")}: ${remedy}`,
-    reason.exitCode,
-  );
+  return `${printable(output.path, 1000)} holds ${names.join(", ")}: ${use}`;
 }
 
 function withReference(pairs: PreparedData["train"], references: readonly ReferenceLogps[]): TrainingPair[] {

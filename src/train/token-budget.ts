@@ -5,24 +5,35 @@ import { PADDING, padded } from "../ops/matrix.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 import { type Objective, pairsBelongTogether } from "./objective.ts";
 
-/** Packed rows that a GPU batch holds unless the config or a longer pair asks for more. */
-const DEFAULT_TOKENS = 2048;
 /** WebGPU's limit of workgroups along a dimension, and a row-wise kernel has one for each row. */
 const MAX_TOKENS = 65_535;
 
+/** What the data and the adapter demand of a GPU batch. */
+export interface TokenBounds {
+  /** Packed rows of what must go through together. */
+  readonly needed: number;
+  /** Rows that the adapter can bind. */
+  readonly limit: number;
+  /** What asks for `needed`, in words. */
+  readonly what: string;
+  /** Packed rows of an optimizer step, on average. */
+  readonly perStep: number;
+}
+
 /**
- * How many packed rows a GPU batch may have: enough for what must go through together, and no more than keeps every
- * activation within the adapter's binding limit.
+ * Between what must go through the GPU together, and what keeps every activation within the adapter's binding limit.
  *
+ * @param trained those of `pairs` that are trained on
  * @throws InputError when `max_tokens_per_batch` is too small, DeviceError when the adapter's limit is
  */
-export function tokenBudget(
+export function tokenBounds(
   pairs: readonly PairTokens[],
-  config: Pick<Config, "max_tokens_per_batch" | "per_device_train_batch_size">,
+  trained: readonly PairTokens[],
+  config: Pick<Config, "max_tokens_per_batch" | "per_device_train_batch_size" | "gradient_accumulation_steps">,
   objective: Objective,
   model: LlamaConfig,
   { bindingLimitBytes }: { readonly bindingLimitBytes: number },
-): number {
+): TokenBounds {
   const isCoupled = pairsBelongTogether(objective);
   const together = isCoupled ? config.per_device_train_batch_size : 1;
   const tokens = pairs.map(packedTokens).sort((a, b) => b - a);
@@ -45,5 +56,10 @@ export function tokenBudget(
   if (asked !== undefined && asked < needed) {
     throw new InputError(`max_tokens_per_batch must be at least ${needed}, which ${what} needs, got ${asked}`);
   }
-  return Math.min(limit, asked ?? Math.max(needed, DEFAULT_TOKENS));
+  const pairsPerStep = Math.min(
+    trained.length,
+    config.per_device_train_batch_size * config.gradient_accumulation_steps,
+  );
+  const mean = trained.reduce((sum, pair) => sum + packedTokens(pair), 0) / Math.max(1, trained.length);
+  return { needed, limit, what, perStep: mean * pairsPerStep };
 }

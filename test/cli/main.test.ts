@@ -13,7 +13,17 @@ describe("help", () => {
     const lines = stdout.trimEnd().split("\n");
     expect(lines.length).toBeLessThanOrEqual(23); // And the prompt's.
     for (const line of lines) expect(line.length).toBeLessThanOrEqual(80);
-    for (const name of ["--config", "--set", "--device", "--dry-run", "generate", "merge", "devices", "Exit codes"]) {
+    for (const name of [
+      "--config",
+      "--set",
+      "--device",
+      "--dry-run",
+      "generate",
+      "merge",
+      "devices",
+      "plan",
+      "Exit codes",
+    ]) {
       expect(stdout).toContain(name);
     }
   });
@@ -22,6 +32,7 @@ describe("help", () => {
     ["generate", "--prompt-file"],
     ["merge", "--max-shard-size"],
     ["devices", "--json"],
+    ["plan", "--shape"],
   ])("of %s", async (command, option) => {
     const { code, stdout } = await dpoTrain([command, "--help"]);
     expect(code).toBe(0);
@@ -54,9 +65,12 @@ it.each<[string[], string]>([
   [[], "a config is needed: dpo-train --config FILE (dpo-train --help)\n"],
   [
     ["tune"],
-    'unknown command "tune": the commands are generate, merge, devices; to train use dpo-train --config FILE\n',
+    'unknown command "tune": the commands are generate, merge, devices, plan; to train use dpo-train --config FILE\n',
   ],
-  [["configs/twin.yaml"], 'unknown command "configs/twin.yaml": the commands are generate, merge, devices; to train '],
+  [
+    ["configs/twin.yaml"],
+    'unknown command "configs/twin.yaml": the commands are generate, merge, devices, plan; to train ',
+  ],
   [["--config", "configs/twin.yaml", "tune"], 'unknown command "tune": '],
   [["--epochs", "3"], `unknown option '--epochs'\n${HINT}`],
   [["--config"], `option '--config <file>' argument missing\n${HINT}`],

@@ -84,6 +84,7 @@ describe("bad input", () => {
     [["--resume"], "--resume is not supported by this version, which writes no checkpoints; leave it out"],
     [["--resume", "last"], "--resume is not supported by this version, which writes no checkpoints; leave it out"],
     [["--precision", "f64"], '--precision must be auto, f32 or f16, got "f64"'],
+    [["--device-memory", "1.5GB"], '--device-memory must be a size such as 24GB or 8GiB, got "1.5GB"'],
     [["--set", "beta"], "--set beta: must be KEY=VALUE"],
   ])("%j", async (args, message) => {
     await expectRefused(await prepareTraining(), args, message);
@@ -264,5 +265,19 @@ describe("hostile text never reaches the terminal", () => {
       expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
       expectHarmless(stderr);
     }
+  });
+});
+
+describe("a card that is too small", () => {
+  it("is refused before the model is loaded: exit code 3, what would help, and nothing is written", async () => {
+    const training = await prepareTraining();
+    const { code, stdout, stderr } = await train(training, ["--device-memory", "10MB"]);
+    expect(code).toBe(3);
+    expect(stdout).not.toContain("loaded");
+    expect(stderr).toMatch(
+      /^dpo-train: the run needs \d+\.\d MB of GPU memory, keeping only the inputs of the layers with \d+ tokens in a GPU batch, and 9\.6 MB may be used: /m,
+    );
+    expect(stderr).not.toContain("    at ");
+    expect(existsSync(training.output)).toBe(false);
   });
 });

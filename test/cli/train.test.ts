@@ -73,6 +73,8 @@ it("trains, evaluates, exports and tells about it; the same again from the confi
 
   const run = JSON.parse(await readFile(join(output, "run.json"), "utf8"));
   expect(run).toMatchObject({ status: "done", schedule: { total_steps: 3 }, data: { train: { rows: { kept: 9 } } } });
+  expect(run.device).toMatchObject({ profile: "fast", software: expect.any(Boolean) });
+  expect(run.device.toggles.enabled).toEqual(expect.arrayContaining(["skip_validation", "disable_robustness"]));
   expect(Object.keys(run.sha256.data)).toEqual([ROWS, "test/golden/data/plain-eval.jsonl"]);
   for (const when of ["before", "after"]) {
     const at = said.indexOf(`answer ${when} training to "Say something.":`);
@@ -120,9 +122,9 @@ it("--dry-run shows what would be trained, opens no device and writes nothing", 
   expect(existsSync(training.output)).toBe(false);
 });
 
-it("--profile shows what each kernel took, and writes profile.json and a trace", async () => {
+it("--profile shows what each kernel took, also with all checks on, and writes profile.json and a trace", async () => {
   const training = await prepareTraining();
-  const { code, stdout } = await train(training, ["--profile"]);
+  const { code, stdout } = await train(training, ["--profile", "--safe"]);
   expect(code).toBe(0);
   expect(stdout).toMatch(/^GPU profile of steps 2 to 3, per step: \d+\.\d ms, \d+\.\d% of it idle$/m);
   expect(stdout).toMatch(/^matmul\/nt +\d+ +\d+\.\d{3} +\d+\.\d% +[\d.e+]+ +[\d.e+]+$/m);
@@ -134,4 +136,11 @@ it("--profile shows what each kernel took, and writes profile.json and a trace",
     0,
   );
   expect(traceEvents.length).toBe(dispatches);
+  expect(traceEvents.filter(({ args }: { args?: { bytes: number } }) => !args || args.bytes <= 0)).toEqual([]);
+  for (const { name, args } of traceEvents) {
+    if (/^(matmul|attention)\/(?!delta)/.test(name)) expect([name, args.flops > 0]).toEqual([name, true]);
+  }
+  const { device } = JSON.parse(await readFile(join(training.output, "run.json"), "utf8"));
+  expect(device).toMatchObject({ profile: "safe", enabled_features: expect.arrayContaining(["timestamp-query"]) });
+  expect(device.toggles.enabled).toEqual(["allow_unsafe_apis", "vulkan_enable_f16_on_nvidia"]);
 });

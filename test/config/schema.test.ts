@@ -186,7 +186,8 @@ const VALUES: Record<string, readonly [valid: readonly string[], invalid: readon
   adam_epsilon: [["1e-8", "1"], ABOVE_0],
   max_grad_norm: [["0", "1.0"], NOT_NEGATIVE],
   max_tokens_per_batch: [["1", "4096"], COUNTS],
-  load_in_4bit: [["false"], SWITCHES],
+  gradient_checkpointing: [["true", "false"], SWITCHES],
+  load_in_4bit: [["true", "false"], SWITCHES],
   reference_cache: [["true", "False", "TRUE"], SWITCHES],
   shuffle: [["true", "false"], SWITCHES],
   seed: [

@@ -1,5 +1,5 @@
 import { describe, expect, it, onTestFinished } from "vitest";
-import { DeviceError } from "../../src/errors.ts";
+import { DeviceError, OutOfMemoryError } from "../../src/errors.ts";
 import { read, readWrite, uniform, wholeBuffer } from "../../src/gpu/buffer.ts";
 import { dispatch, encode } from "../../src/gpu/commands.ts";
 import { RowCount } from "../../src/gpu/count.ts";
@@ -169,12 +169,26 @@ describe("memory that is not there", () => {
     expect(gpu.memory).toEqual(before);
   });
 
-  it("that the driver reports is a DeviceError which says what to lower", async () => {
+  it("that the driver reports is an OutOfMemoryError with what was asked for", async () => {
     const gpu = await ownDevice();
+    gpu.buffer("x", 1000);
     const error = new GPUOutOfMemoryError("Failed to allocate");
     gpu.device.dispatchEvent(new GPUUncapturedErrorEvent("uncapturederror", { error }));
-    await expect(gpu.idle()).rejects.toThrow(DeviceError);
-    await expect(gpu.idle()).rejects.toThrow(/out of memory: Failed to allocate; lower max_tokens_per_batch/);
+    await expect(gpu.idle()).rejects.toThrow(OutOfMemoryError);
+    await expect(gpu.idle()).rejects.toThrow(
+      /^the GPU is out of memory with 1008 bytes asked of it: Failed to allocate$/,
+    );
+  });
+
+  it("above a limit that was asked for is an OutOfMemoryError with all three sizes, and is not counted", () => {
+    const gpu = new Gpu(device.gpu.device, { kernelSource: readKernel, memoryLimitBytes: 1024 });
+    const first = gpu.buffer("first", 1000);
+    const make = () => gpu.buffer("second", 32);
+    expect(make).toThrow(OutOfMemoryError);
+    expect(make).toThrow("the GPU is out of memory: second needs 32 bytes, 1008 of 1024 are taken");
+    expect(gpu.memory).toEqual({ liveBytes: 1008, peakBytes: 1008 });
+    gpu.release(first);
+    expect(make).not.toThrow();
   });
 });
 

@@ -8,6 +8,7 @@ import { useDevice } from "../device.ts";
 
 const device = useDevice();
 const lanesDevice = useDevice();
+const fastDevice = useDevice({ profile: "fast" });
 
 /** Another owner on the same device, whose buffers are counted from nothing. */
 function freshGpu(): Gpu {
@@ -33,6 +34,29 @@ describe("buffers", () => {
     const [copy] = await gpu.read(wholeBuffer(gpu.buffer("new", 1000)));
     expect(new Uint8Array(copy!).every((value) => value === 0)).toBe(true);
     expect(copy!.byteLength).toBe(1008);
+  });
+
+  it("begin as zeros in memory that others have left dirty, also with checks off", async () => {
+    const { gpu } = fastDevice;
+    const sizes = [16, 1000, 2 ** 16, 2 ** 22];
+    for (const sizeBytes of sizes) {
+      const dirty = Array.from({ length: 8 }, () => gpu.buffer("dirty", sizeBytes));
+      const ones = new Uint8Array(dirty[0]!.sizeBytes).fill(0xff);
+      for (const buffer of dirty) gpu.write(buffer, 0, ones);
+      await gpu.idle();
+      for (const buffer of dirty) gpu.release(buffer);
+      await gpu.idle();
+    }
+    for (const sizeBytes of sizes) {
+      const fresh = Array.from({ length: 8 }, () => gpu.buffer("fresh", sizeBytes));
+      gpu.write(fresh[0]!, 4, bytes(1, 2, 3, 4)); // The rest of a buffer that is written in part, too.
+      const copies = await gpu.read(...fresh.map(wholeBuffer));
+      for (const [i, copy] of copies.entries()) {
+        const sum = new Uint8Array(copy).reduce((total, value) => total + value, 0);
+        expect([sizeBytes, i, sum]).toEqual([sizeBytes, i, i === 0 ? 10 : 0]);
+      }
+      for (const buffer of fresh) gpu.release(buffer);
+    }
   });
 
   it("keep what is written, though its memory is used again at once", async () => {
@@ -83,6 +107,24 @@ describe("reads", () => {
     expect(liveBytes).toBe(6 * 1024);
     for (let repetition = 0; repetition < 3; repetition++) await readAll();
     expect(gpu.memory.liveBytes).toBe(liveBytes);
+  });
+
+  it("keep no more staging memory than is on its way at once, and none when it is released", async () => {
+    const gpu = freshGpu();
+    const buffer = gpu.buffer("a buffer", 4096);
+    const read = (sizeBytes: number) => gpu.read({ buffer, offsetBytes: 0, sizeBytes });
+    const stagingAfter = async (...sizes: number[]) => {
+      await Promise.all(sizes.map(read));
+      return gpu.memory.liveBytes - buffer.sizeBytes;
+    };
+    expect(await stagingAfter(4)).toBe(256);
+    expect(await stagingAfter(1000)).toBe(1024); // In place of the smaller one.
+    expect(await stagingAfter(4)).toBe(1024);
+    expect(await stagingAfter(1024, 300)).toBe(1024 + 512);
+    expect(await stagingAfter(4096)).toBe(4096);
+    gpu.releaseStaging();
+    expect(gpu.memory.liveBytes).toBe(buffer.sizeBytes);
+    expect((await read(8))[0]!.byteLength).toBe(8);
   });
 
   it("see what was submitted before them", async () => {

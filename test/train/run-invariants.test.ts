@@ -4,6 +4,7 @@ import { beforeAll, describe, expect, it, vi } from "vitest";
 import { loadConfig } from "../../src/config/load.ts";
 import type { Config } from "../../src/config/schema.ts";
 import type { Gpu } from "../../src/gpu/gpu.ts";
+import { tensorRanges } from "../../src/model/base-weights.ts";
 import type * as LoadBase from "../../src/platform/load-base.ts";
 import { evalRecords, goldenPath, type OracleExample, readAdapter, readOracle, trainRecords } from "../golden/read.ts";
 import { absoluteError, firstDifference, relativeError } from "../numbers.ts";
@@ -29,10 +30,7 @@ vi.mock("../../src/platform/load-base.ts", async (importOriginal) => {
 let lastBase: { readonly gpu: Gpu; readonly base: LoadBase.LoadedBase; readonly bytes: readonly ArrayBuffer[] };
 
 function readBase(gpu: Gpu, { weights }: LoadBase.LoadedBase): Promise<ArrayBuffer[]> {
-  const ranges = [...weights.tensors.values()].flatMap((target) =>
-    target.kind === "vector" ? [target.range] : target.weight.parts.map(({ range }) => range),
-  );
-  return gpu.read(...ranges);
+  return gpu.read(...[...weights.tensors.values()].flatMap(tensorRanges));
 }
 
 const folder = temporaryFolder();

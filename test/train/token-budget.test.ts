@@ -1,12 +1,28 @@
 import { describe, expect, it } from "vitest";
 import { DeviceError, type ExpectedError, InputError } from "../../src/errors.ts";
-import { tokenBudget } from "../../src/train/token-budget.ts";
+import { chooseBatch } from "../../src/train/choose-batch.ts";
+import type { RunShape } from "../../src/train/simulate.ts";
+import { tokenBounds } from "../../src/train/token-budget.ts";
 import { ODD_CONFIG } from "../model/tiny-model.ts";
 import { lossSettings } from "./loss/helpers.ts";
 
 const SIGMOID = { ...lossSettings({}), ldAlpha: 1 };
 const AOT = { ...lossSettings({ lossTypes: ["aot"] }), ldAlpha: 1 };
 const PLENTY = { bindingLimitBytes: 2 ** 31 };
+
+/** A run on a device whose memory is not known. */
+const RUN: RunShape = {
+  adapter: { bindingLimitBytes: 2 ** 31, subgroupSize: 32, fragments: null },
+  model: ODD_CONFIG,
+  formatOf: () => "f32",
+  in4Bit: false,
+  lora: { r: 2, loraAlpha: 2, useRslora: false, targetModules: ["q_proj"] },
+  optimizer: { optim: "adamw", beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 },
+  maxPositions: 64,
+  divergence: false,
+  samplePositions: null,
+  merges: false,
+};
 
 /** A pair of this many packed rows. */
 function pairOf(rows: number) {
@@ -21,8 +37,14 @@ function budget(
   limits = PLENTY,
   pairs = PAIRS,
 ): number {
-  const config = { max_tokens_per_batch: maxTokensPerBatch, per_device_train_batch_size: 3 };
-  return tokenBudget(pairs, config, objective, ODD_CONFIG, limits);
+  const config = {
+    max_tokens_per_batch: maxTokensPerBatch,
+    per_device_train_batch_size: 3,
+    gradient_accumulation_steps: 1,
+  };
+  const bounds = tokenBounds(pairs, pairs, config, objective, ODD_CONFIG, limits);
+  const asked = { maxTokens: maxTokensPerBatch, checkpointing: undefined };
+  return chooseBatch(RUN, bounds, asked, null).choice.maxTokens;
 }
 
 function errorOf(action: () => unknown): ExpectedError {
