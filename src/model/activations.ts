@@ -37,8 +37,8 @@ export type Stored = "everything" | "without gate and up" | "layer inputs";
 export interface ForwardScratch {
   /** The normalised input of a block: (T, C). */
   readonly normed: Matrix;
-  /** silu(gate) · up: (T, I). */
-  readonly product: Matrix;
+  /** silu(gate) · up: (T, I). Null on the f16 path, which packs it as it computes it. */
+  readonly product: Matrix | null;
   /** The input of the linear layers at hand in f16; null on the f32 path. */
   readonly half: HalfRows | null;
 }
@@ -134,7 +134,7 @@ export class ActivationAllocator {
     return {
       half,
       normed: this.hidden("normed"),
-      product: this.#matrix("gate · up", this.#config.intermediateSize),
+      product: half ? null : this.#matrix("gate · up", this.#config.intermediateSize),
     };
   }
 

@@ -3,7 +3,7 @@ import type { Command } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { attentionBackward, attentionForward } from "../ops/attention.ts";
-import { rope, scatterRows, swigluBackward, swigluForward } from "../ops/elementwise.ts";
+import { rope, scatterRows, swigluBackward } from "../ops/elementwise.ts";
 import type { Matrix } from "../ops/matrix.ts";
 import { rmsNormBackward, rmsNormForward } from "../ops/norm.ts";
 import type { TensorAttention } from "../ops/tensor-attention.ts";
@@ -11,7 +11,7 @@ import type { LlamaConfig } from "../weights/llama-config.ts";
 import type { Projection } from "../weights/projections.ts";
 import type { BackwardScratch, ForwardScratch, LayerActivations, Stored } from "./activations.ts";
 import type { LayerWeights } from "./base-weights.ts";
-import { type Linear, linearBackward, linearForward, operandOf } from "./linear.ts";
+import { type Linear, linearBackward, linearForward, type Operand, operandOf, productOf } from "./linear.ts";
 import type { LayerFactors } from "./lora.ts";
 
 /** What every layer of a forward pass shares. */
@@ -51,7 +51,10 @@ function linearOf(context: PassContext, layer: Layer, projection: Projection): L
 }
 
 /** An operand, and the commands that make it one. */
-type Packing = ReturnType<typeof operandOf>;
+interface Packing {
+  readonly pack: Command[];
+  readonly operand: Operand;
+}
 
 /** A layer's keys and values in generation: (positions, keyValueHeads · D), row p those of position p. */
 export interface KeyValueCache {
@@ -72,11 +75,10 @@ export function layerForward(
 ): Command[] {
   const { gpu, count } = context;
   const { activations: at } = layer;
-  const product = operandOf(gpu, count, scratch.product, scratch.half);
+  const product = productOf(gpu, count, at, scratch);
   return [
     ...attentionHalf(context, layer, scratch, cache),
     ...gateAndUp(context, layer, scratch),
-    ...swigluForward(gpu, { count, gate: at.gate, up: at.up, y: scratch.product }),
     ...product.pack,
     ...linearForward(gpu, linearOf(context, layer, "down_proj"), product.operand, out, at.middle),
   ];
@@ -165,7 +167,7 @@ export function layerBackward(
   const isTrained = (...projections: Projection[]) => projections.some((projection) => gradients[projection]);
   // Inputs are wanted for the gradients of LoRA alone.
   const operand = (matrix: Matrix, isWanted: boolean) => operandOf(gpu, count, matrix, isWanted ? scratch.half : null);
-  const product = operand(scratch.product, isTrained("down_proj"));
+  const product = productOf(gpu, count, at, scratch);
   const attention = operand(at.attention, isTrained("o_proj"));
   const mlpInput = operand(normed, isTrained("gate_proj", "up_proj"));
   const attentionInput = operand(normed, isTrained("q_proj", "k_proj", "v_proj"));
@@ -188,8 +190,7 @@ export function layerBackward(
 
   return [
     // The MLP.
-    ...swigluForward(gpu, { count, gate: at.gate, up: at.up, y: scratch.product }),
-    ...product.pack,
+    ...(isTrained("down_proj") ? product.pack : []),
     ...linear("down_proj", product, dx, dProduct, false),
     ...swigluBackward(gpu, { gate: at.gate, up: at.up, dy: dProduct, dGate, dUp, count }),
     ...rmsNormForward(gpu, { count, x: at.middle, w: weights.postAttentionNorm, eps, y: normed, rstd: at.rstdMiddle }),

@@ -1,7 +1,8 @@
 import type { Command } from "../gpu/commands.ts";
 import type { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import { type HalfRows, type PackedRows, packRows } from "../ops/half-rows.ts";
+import { swigluForward } from "../ops/elementwise.ts";
+import { type HalfRows, type PackedRows, packRows, packSwiglu } from "../ops/half-rows.ts";
 import { matmulNN, matmulNT, matmulTN } from "../ops/matmul.ts";
 import type { Matrix, Weight } from "../ops/matrix.ts";
 import { dequantizeNf4 } from "../ops/nf4.ts";
@@ -24,9 +25,13 @@ function unpack(gpu: Gpu, w: ProjectionWeight): { readonly unpacking: Command[];
 
 /** A matrix that is multiplied by weights: in f32, and in f16 where that is done on subgroup matrices. */
 export interface Operand {
-  readonly matrix: Matrix;
+  /** Null where it is there in f16 alone. */
+  readonly matrix: Matrix | null;
   readonly packed: PackedRows | null;
 }
+
+/** An operand that is there in f32 too. */
+export type MatrixOperand = Operand & { readonly matrix: Matrix };
 
 /**
  * A matrix as an operand, and the commands that make it one: to be run whenever the matrix has been written anew, and
@@ -37,10 +42,25 @@ export function operandOf(
   count: RowCount,
   matrix: Matrix,
   half: HalfRows | null,
-): { readonly pack: Command[]; readonly operand: Operand } {
+): { readonly pack: Command[]; readonly operand: MatrixOperand } {
   if (!half) return { pack: [], operand: { matrix, packed: null } };
   const { pack, packed } = packRows(gpu, count, matrix, half);
   return { pack: [pack], operand: { matrix, packed } };
+}
+
+/** silu(gate) · up as an operand: in `product`, or where there is a workspace `half` in that alone. */
+export function productOf(
+  gpu: Gpu,
+  count: RowCount,
+  { gate, up }: { readonly gate: Matrix; readonly up: Matrix },
+  { product, half }: { readonly product: Matrix | null; readonly half: HalfRows | null },
+): { readonly pack: Command[]; readonly operand: Operand } {
+  if (half) {
+    const { pack, packed } = packSwiglu(gpu, count, gate, up, half);
+    return { pack: [pack], operand: { matrix: null, packed } };
+  }
+  if (!product) throw new Error("internal: neither a matrix for SwiGLU's product nor a workspace");
+  return { pack: swigluForward(gpu, { count, gate, up, y: product }), operand: { matrix: product, packed: null } };
 }
 
 export interface LinearLora {
@@ -69,7 +89,7 @@ export interface LinearBackwardBuffers {
   /** The layer's input (T, in), needed only for LoRA's A. */
   readonly x: Operand;
   /** The gradient of its output (T, out). */
-  readonly dy: Operand;
+  readonly dy: MatrixOperand;
   /** Where LoRA's gradients are summed; null where the layer has no LoRA. */
   readonly gradients: LoraFactors | null;
   /** Workspace (T, r): scale · dy·B. */
@@ -119,6 +139,7 @@ interface FactorGradient {
 function factorGradient(gpu: Gpu, { wide, workspace, ...gradient }: FactorGradient): Command[] {
   if (wide.packed && workspace) return tensorGradient(gpu, { ...gradient, wide: wide.packed, workspace });
   const { count, narrow, narrowIsLeft, y } = gradient;
+  if (!wide.matrix) throw new Error("internal: a factor's gradient in f32 of a matrix that is there in f16 alone");
   const [p, q] = narrowIsLeft ? [narrow, wide.matrix] : [wide.matrix, narrow];
   return matmulTN(gpu, { count, p, q, y });
 }

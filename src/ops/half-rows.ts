@@ -32,22 +32,43 @@ export function packedRows(half: HalfRows, rows: number, cols: number): PackedRo
   return { ...half, cols };
 }
 
+export interface Packing {
+  readonly pack: Command;
+  readonly packed: PackedRows;
+}
+
 /** x as f16, row by row, in `half`: `kernels/elementwise/pack_rows.wgsl`. */
-export function packRows(gpu: Gpu, count: RowCount, x: Matrix, half: HalfRows): { pack: Command; packed: PackedRows } {
-  const packed = packedRows(half, x.rows, x.cols);
-  const groups = padded(x.cols) / 8;
-  const pack = dispatch(
+export function packRows(gpu: Gpu, count: RowCount, x: Matrix, half: HalfRows): Packing {
+  return pack(gpu, count, [x], ["rows_plain"], half);
+}
+
+/** silu(gate) · up as f16 likewise, without a matrix of it in f32. */
+export function packSwiglu(gpu: Gpu, count: RowCount, gate: Matrix, up: Matrix, half: HalfRows): Packing {
+  return pack(gpu, count, [gate, up], ["sigmoid", "rows_swiglu"], half);
+}
+
+function pack(
+  gpu: Gpu,
+  count: RowCount,
+  sources: readonly [Matrix, ...Matrix[]],
+  library: readonly string[],
+  half: HalfRows,
+): Packing {
+  const [{ rows, cols }] = sources;
+  const packed = packedRows(half, rows, cols);
+  const groups = padded(cols) / 8;
+  const command = dispatch(
     gpu,
     {
       kernel: "elementwise/pack_rows",
       directives: ["enable f16"],
       prelude: { "const LANES": `${gpu.reductionLanes}u` },
-      library: ["pack_f16"],
+      library: ["pack_f16", ...library],
       constants: { GROUPS: groups },
     },
-    [read(x.range), readWrite(half.range), readWrite(half.factor)],
+    [readWrite(half.range), readWrite(half.factor), ...sources.map(({ range }) => read(range))],
     () => [count.value, 1, 1],
-    () => ({ flops: 0, bytes: count.value * groups * (32 + 16) }),
+    () => ({ flops: 0, bytes: count.value * groups * (32 * sources.length + 16) }),
   );
-  return { pack, packed };
+  return { pack: command, packed };
 }

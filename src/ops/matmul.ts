@@ -39,8 +39,8 @@ function workgroupsOver(rows: number, columns: number): Workgroups {
 export interface LinearForward {
   /** M, the rows of X. */
   readonly count: RowCount;
-  /** X (M, K). */
-  readonly x: Matrix;
+  /** X (M, K). Null where it is there in f16 alone. */
+  readonly x: Matrix | null;
   /** W (N, K). */
   readonly w: Weight | Matrix;
   /** Y (M, N), every element written. */
@@ -60,18 +60,20 @@ export interface LinearForward {
  * than one row, `kernels/matmul/vector.wgsl`.
  */
 export function matmulNT(gpu: Gpu, op: LinearForward): Command[] {
-  const { count, x, y, lora, residual, scale = 1 } = op;
+  const { count, y, lora, residual, scale = 1 } = op;
   const w = asWeight(op.w);
   expectShapes("matmul/nt", [
-    ["W's columns are X's", w.cols, x.cols],
+    ["W's columns are X's", w.cols, op.x?.cols ?? w.cols],
+    ["W's columns are those packed", w.cols, op.packed?.cols ?? w.cols],
     ["Y's columns are W's rows", y.cols, w.rows],
-    ["X's columns are those packed", op.packed?.cols ?? x.cols, x.cols],
     ...(lora ? ([["B's rows are W's", lora.b.rows, w.rows]] as const) : []),
     ...(lora ? ([["B's columns are U's", lora.b.cols, lora.u.cols]] as const) : []),
     ...(residual ? ([["R's columns are Y's", residual.cols, y.cols]] as const) : []),
   ]);
-  if (count.max === 1) return w.parts.map((part) => vectorNT(gpu, op, w.format, part));
-  if (op.packed) return tensorNT(gpu, op, w, op.packed);
+  if (op.packed && (count.max > 1 || !op.x)) return tensorNT(gpu, op, w, op.packed);
+  const { x } = op;
+  if (!x) throw new Error("internal: matmul/nt: neither X nor X in f16");
+  if (count.max === 1) return w.parts.map((part) => vectorNT(gpu, { ...op, x }, w.format, part));
   return w.parts.map((part) => {
     const constants = {
       ...workgroupShape(part.rows),
@@ -111,7 +113,12 @@ export function matmulNT(gpu: Gpu, op: LinearForward): Command[] {
 const VECTOR_GRID_X = 2 ** 15;
 
 /** `matmulNT` of one row for one part of W. */
-function vectorNT(gpu: Gpu, op: LinearForward, format: WeightFormat, part: WeightPart): Command {
+function vectorNT(
+  gpu: Gpu,
+  op: LinearForward & { readonly x: Matrix },
+  format: WeightFormat,
+  part: WeightPart,
+): Command {
   const { count, x, y, lora, residual, scale = 1 } = op;
   const N_VECS = padded(part.rows) / 4;
   const GRID_X = Math.min(N_VECS, VECTOR_GRID_X);
@@ -214,14 +221,14 @@ export function matmulNN(gpu: Gpu, op: LinearBackward): Command[] {
 
 /** `matmulNT` on subgroup matrices, one dispatch for each part of W. */
 function tensorNT(gpu: Gpu, op: LinearForward, w: Weight, packed: PackedRows): Command[] {
-  const { count, x, y, lora, residual, scale = 1 } = op;
+  const { count, y, lora, residual, scale = 1 } = op;
   const addition: Addition = residual ? { kind: "residual", residual: residual.range } : { kind: "none" };
   return w.parts.map((part) =>
     tensorProduct(gpu, {
       count,
       x: packed,
       firstXColumn: 0,
-      k: x.cols,
+      k: w.cols,
       n: part.rows,
       w: part.range,
       format: tensorFormat(w.format),

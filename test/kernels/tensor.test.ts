@@ -1,9 +1,12 @@
 import { describe, expect, it, type TestContext } from "vitest";
+import type { Command } from "../../src/gpu/commands.ts";
 import type { RowCount } from "../../src/gpu/count.ts";
 import type { Gpu } from "../../src/gpu/gpu.ts";
+import { swigluForward } from "../../src/ops/elementwise.ts";
 import { candidateShapes } from "../../src/ops/fragment-shapes.ts";
-import { createHalfRows, packRows } from "../../src/ops/half-rows.ts";
+import { createHalfRows, type HalfRows, packRows, packSwiglu } from "../../src/ops/half-rows.ts";
 import { matmulNN, matmulNT } from "../../src/ops/matmul.ts";
+import type { Matrix } from "../../src/ops/matrix.ts";
 import { tensorProduct } from "../../src/ops/tensor.ts";
 import { f16ToNumber, numberToF16 } from "../../src/weights/half.ts";
 import { useDevice } from "../device.ts";
@@ -94,6 +97,37 @@ describe("elementwise/pack_rows", () => {
       }
     }
   });
+});
+
+it("elementwise/pack_rows packs SwiGLU's product as if it had been written in f32 first", async (context) => {
+  const { gpu } = device;
+  requireMatrices(gpu, context);
+  for (const [rows, cols] of [
+    [1, 8],
+    [9, 65],
+    [7, 520],
+  ] as const) {
+    const random = seededNumbers(cols);
+    const count = rowCount(gpu, rows);
+    const [gate, up] = [3, 1].map((deviation) => {
+      return inputMatrix(gpu, count, random.normals(rows * cols, deviation), cols);
+    }) as [Matrix, Matrix];
+    const product = outputMatrix(gpu, count, cols);
+    const packInto = async (packing: (half: HalfRows) => readonly Command[]) => {
+      const half = createHalfRows(gpu, "half", count.max, cols);
+      const outputs = [half.range, half.factor].map((range) => ({
+        range,
+        before: new Uint32Array(range.sizeBytes / 4).fill(0x7fc0beef),
+      }));
+      return run(gpu, packing(half), outputs);
+    };
+    const atOnce = await packInto((half) => [packSwiglu(gpu, count, gate, up, half).pack]);
+    const inTwo = await packInto((half) => [
+      ...swigluForward(gpu, { count, gate, up, y: product }),
+      packRows(gpu, count, product, half).pack,
+    ]);
+    for (const [i, bits] of inTwo.entries()) expect(firstDifference(atOnce[i]!, bits)).toBe(-1);
+  }
 });
 
 describe("matmul/tensor, X·Wᵀ", () => {
