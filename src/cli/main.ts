@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, Help } from "commander";
 import { printableLines } from "../text.ts";
 import { fileError } from "../weights/regular-file.ts";
 import { addDevicesCommand } from "./devices.ts";
@@ -25,6 +25,8 @@ const program = new Command("dpo-train")
   .helpCommand("help [command]", "print the options of a command")
   .addHelpText("after", "Exit codes: 0 done, 1 bug, 2 bad input, 3 device, 4 not finite, 130/143 stopped")
   .showHelpAfterError("(dpo-train --help lists the commands and options)")
+  // `help COMMAND` works, but -h says the same, and the list is to fit a screen.
+  .configureHelp({ visibleCommands: (of) => new Help().visibleCommands(of).filter((sub) => sub.name() !== "help") })
   .configureOutput({
     outputError: (text, write) => write(printableLines(text.replace(/^error: /, "dpo-train: "))),
   })

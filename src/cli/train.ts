@@ -29,7 +29,7 @@ export function addTrainCommand(program: Command): void {
     .option("--precision <path>", "f32, or f16 on tensor cores", "auto")
     .option("--weights-cache", "keep converted weights on disk for the next run")
     .option("--device-memory <size>", "what the run may take on the GPU, such as 24GB")
-    .addOption(new Option("--safe", "keep all checks of the GPU layer on: slower").hideHelp())
+    .option("--safe", "keep all checks of the GPU layer on: slower")
     .option("--profile", "time each kernel in steps 2 to 4")
     .option("--dry-run", "check config, model and data, show the plan, and stop")
     .addOption(new Option("--resume [checkpoint]").hideHelp())
