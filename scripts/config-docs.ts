@@ -26,8 +26,8 @@ const INTRODUCTION = `# Config
 <!-- Written by scripts/config-docs.ts from src/config/schema.ts. Do not edit. -->
 
 A config is a YAML file with the names that TRL, transformers and PEFT give their settings, and their defaults (TRL 1.13,
-transformers 5.18, PEFT 0.21) but for \`optim\`, \`logging_steps\`, \`eval_strategy\`, \`lora.target_modules\` and
-\`export.max_shard_size\`. Paths are relative to the folder the command is started from.
+transformers 5.18, PEFT 0.21) but for \`optim\`, \`logging_steps\`, \`eval_strategy\`, \`save_steps\`,
+\`save_total_limit\`, \`lora.target_modules\` and \`export.max_shard_size\`. Paths are relative to the folder the command is started from.
 [\`configs/twin.yaml\`](../configs/twin.yaml) is a complete example, explained line by line.
 
 Every mistake is reported at once, with line and column, and nothing is ignored: an unknown key is an error, and so is a

@@ -37,3 +37,13 @@ export class NonFiniteError extends ExpectedError {
 
 /** The GPU's memory does not suffice. Whoever knows the run says what to change. */
 export class OutOfMemoryError extends DeviceError {}
+
+/** The GPU does not answer any more. What waits for it would wait for ever, so the process is ended, not wound up. */
+export class HungDeviceError extends DeviceError {
+  constructor(waitedMs: number) {
+    super(
+      `the GPU has not answered for ${Math.round(waitedMs / 1000)} s, so its queue hangs: look at the system's log (dmesg) for an error of its driver, ` +
+        "and run again; if it is only slow, DPO_TRAIN_GPU_WAIT sets another number of seconds",
+    );
+  }
+}

@@ -25,8 +25,11 @@ const program = new Command("dpo-train")
   .helpCommand("help [command]", "print the options of a command")
   .addHelpText("after", "Exit codes: 0 done, 1 bug, 2 bad input, 3 device, 4 not finite, 130/143 stopped")
   .showHelpAfterError("(dpo-train --help lists the commands and options)")
-  // `help COMMAND` works, but -h says the same, and the list is to fit a screen.
-  .configureHelp({ visibleCommands: (of) => new Help().visibleCommands(of).filter((sub) => sub.name() !== "help") })
+  // `help COMMAND` and --version work as everywhere, and what is listed is to fit a screen.
+  .configureHelp({
+    visibleCommands: (of) => new Help().visibleCommands(of).filter((command) => command.name() !== "help"),
+    visibleOptions: (of) => new Help().visibleOptions(of).filter((option) => option.long !== "--version"),
+  })
   .configureOutput({
     outputError: (text, write) => write(printableLines(text.replace(/^error: /, "dpo-train: "))),
   })

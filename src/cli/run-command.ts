@@ -1,4 +1,4 @@
-import { ExpectedError } from "../errors.ts";
+import { ExpectedError, HungDeviceError } from "../errors.ts";
 import type { CommandTerminal } from "../terminal.ts";
 import { printableLines } from "../text.ts";
 
@@ -30,7 +30,15 @@ export async function runCommand(
   } catch (error) {
     terminal.clear();
     process.exitCode = reportError(error);
+    // What still waits for the GPU would keep the process for ever.
+    if (isHung(error)) process.exit();
   }
+}
+
+function isHung(error: unknown): boolean {
+  return (
+    error instanceof HungDeviceError || (error instanceof Error && error.cause !== undefined && isHung(error.cause))
+  );
 }
 
 /** Says on standard error what went wrong. Returns the exit code. */

@@ -1,4 +1,4 @@
-import { type Command, Option } from "commander";
+import type { Command } from "commander";
 import { loadConfig } from "../config/load.ts";
 import { InputError } from "../errors.ts";
 import { createTerminal, type Terminal } from "../terminal.ts";
@@ -32,12 +32,12 @@ export function addTrainCommand(program: Command): void {
     .option("--safe", "keep all checks of the GPU layer on: slower")
     .option("--profile", "time each kernel in steps 2 to 4")
     .option("--dry-run", "check config, model and data, show the plan, and stop")
-    .addOption(new Option("--resume [checkpoint]").hideHelp())
+    .option("--resume [checkpoint]", "continue from the newest checkpoint, or from this one")
     // What stands where a command would: without this it is counted, not named.
     .allowExcessArguments()
     .action((options: TrainOptions, { args }: Command) => {
       const terminal = createTerminal();
-      return runCommand({ terminal, whenInterrupted: "interrupted; nothing was written" }, (signal) => {
+      return runCommand({ terminal, whenInterrupted: whenInterrupted(options) }, (signal) => {
         if (args[0] !== undefined) throw unknownCommand(args[0], program);
         return train(options, terminal, signal);
       });
@@ -61,9 +61,6 @@ async function train(
   signal: AbortSignal,
 ): Promise<void> {
   if (file === undefined) throw new InputError("a config is needed: dpo-train --config FILE (dpo-train --help)");
-  if (resume !== undefined) {
-    throw new InputError("--resume is not supported by this version, which writes no checkpoints; leave it out");
-  }
   if (precision !== "auto" && precision !== "f32" && precision !== "f16") {
     throw new InputError(`--precision must be auto, f32 or f16, got "${printable(precision)}"`);
   }
@@ -77,11 +74,16 @@ async function train(
       weightsCache,
       deviceMemory: deviceMemory === undefined ? null : parseMemory(deviceMemory),
       profileSteps: profile,
+      resume,
       dryRun,
     },
     terminal,
     signal,
   );
+}
+
+function whenInterrupted({ resume }: TrainOptions): string {
+  return resume === undefined ? "interrupted; nothing was written" : "interrupted; the checkpoints are as they were";
 }
 
 function unknownCommand(name: string, program: Command): InputError {

@@ -83,12 +83,6 @@ export const EFFECTS: readonly Effect[] = [
   },
   { key: "eval_kl", neutral: false, dependsOn: [...EVALUATION], isUsed: evaluates, needs: NEEDS_EVALUATION },
   { key: "per_device_eval_batch_size", dependsOn: [...EVALUATION], isUsed: evaluates, needs: NEEDS_EVALUATION },
-  {
-    key: "save_total_limit",
-    dependsOn: ["save_steps"],
-    isUsed: (config) => config.save_steps !== undefined,
-    needs: "save_steps",
-  },
   { key: "sample_max_new_tokens", dependsOn: ["sample_prompt"], isUsed: samples, needs: "sample_prompt" },
   { key: "sample_temperature", dependsOn: ["sample_prompt"], isUsed: samples, needs: "sample_prompt" },
   { key: "export.dtype", dependsOn: ["export.merged_16bit"], isUsed: merges, needs: "export.merged_16bit true" },

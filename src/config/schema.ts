@@ -271,8 +271,14 @@ export const configSchema = z.strictObject({
   // TRL: 10. A record costs nothing here, being read back while the GPU works on, and DPO runs are short.
   logging_steps: setting(count.default(1), COUNT, "Optimizer steps between two records in metrics.jsonl."),
   report_to: setting(z.enum(["none"]).default("none"), "none", "Experiment tracker to send metrics to."),
-  save_steps: setting(count.optional(), COUNT, "Optimizer steps between checkpoints."),
-  save_total_limit: setting(count.optional(), COUNT, "Checkpoints to keep; older ones are deleted."),
+  // transformers: 500, which in DPO is often more than the run has, so that a crash would cost all of it.
+  save_steps: setting(
+    above0.refine((steps) => steps < 1 || Number.isInteger(steps)).optional(),
+    "a whole number of steps, or a share of the run above 0 and below 1",
+    "Steps between checkpoints; below 1 a share of the run. Unset: one a minute. The last step is always saved.",
+  ),
+  // transformers keeps all.
+  save_total_limit: setting(count.default(2), COUNT, "Checkpoints to keep: the newest ones. Older ones are deleted."),
   sample_prompt: setting(
     z.string().regex(/\S/).optional(),
     "text",

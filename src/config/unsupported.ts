@@ -14,8 +14,6 @@ export const UNSUPPORTED: readonly Unsupported[] = [
     isRefused: (value) => Array.isArray(value) || (typeof value === "string" && value !== "none"),
     instead: "it writes metrics.jsonl in output_dir",
   },
-  { key: "save_steps", isRefused: always, instead: "it writes no checkpoints yet" },
-  { key: "save_total_limit", isRefused: always, instead: "it writes no checkpoints yet" },
   { key: "sweep", isRefused: always, instead: "run one config at a time" },
 ];
 

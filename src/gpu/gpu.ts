@@ -5,6 +5,7 @@ import type { FragmentUnit } from "./fragment-unit.ts";
 import { type KernelSource, PipelineCache } from "./pipelines.ts";
 import { Profiler } from "./profiler.ts";
 import { ReadbackPool } from "./readback.ts";
+import { WATCHDOG_LIMITS, Watchdog, type WatchdogLimits } from "./watchdog.ts";
 
 export interface GpuOptions {
   readonly kernelSource: KernelSource;
@@ -16,6 +17,8 @@ export interface GpuOptions {
   readonly memoryLimitBytes?: number | null;
   /** Largest binding to use, in bytes: the device's limit, or less in tests of splitting. */
   readonly bindingLimitBytes?: number;
+  /** How long the GPU may take to answer. */
+  readonly watchdog?: WatchdogLimits;
 }
 
 const STORAGE_USAGE = () => GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
@@ -40,6 +43,7 @@ export class Gpu {
   readonly reductionLanes: number;
   /** Null where the adapter has no timestamps. */
   readonly profiler: Profiler | null;
+  readonly watchdog: Watchdog;
   readonly #memoryLimitBytes: number;
   readonly #readbacks: ReadbackPool;
   readonly #live = new Set<GpuBuffer>();
@@ -57,6 +61,7 @@ export class Gpu {
     this.#memoryLimitBytes = options.memoryLimitBytes ?? Number.POSITIVE_INFINITY;
     this.fragments = options.fragments ?? null;
     this.reductionLanes = Math.min(64, Math.max(4, options.subgroupSize || 32));
+    this.watchdog = new Watchdog(options.watchdog ?? WATCHDOG_LIMITS);
     this.#readbacks = new ReadbackPool(this);
     this.profiler = device.features.has("timestamp-query") ? new Profiler(this) : null;
     device.addEventListener("uncapturederror", (event) => {
@@ -142,7 +147,7 @@ export class Gpu {
 
   /** Waits for all submitted work. Throws what went wrong on the device meanwhile. */
   async idle(): Promise<void> {
-    await this.device.queue.onSubmittedWorkDone();
+    await this.watchdog.wait(this.device.queue.onSubmittedWorkDone());
     // That resolves even after the device was lost; a mapped readback does not, but alone it would not wait.
     await this.read();
     this.throwIfFailed();
@@ -154,7 +159,7 @@ export class Gpu {
    */
   async flush(): Promise<void> {
     this.device.queue.submit([]);
-    await this.device.queue.onSubmittedWorkDone();
+    await this.watchdog.wait(this.device.queue.onSubmittedWorkDone());
     this.throwIfFailed();
   }
 
@@ -162,9 +167,10 @@ export class Gpu {
     if (this.#failure) throw this.#failure;
   }
 
-  /** Destroys every buffer and the device. */
+  /** Destroys every buffer and the device, unless it hangs: then that would never end. */
   destroy(): void {
     this.#destroyed = true;
+    if (this.watchdog.isHung) return;
     this.profiler?.destroy();
     this.#readbacks.releaseFree();
     for (const buffer of [...this.#live]) this.release(buffer);

@@ -1,4 +1,4 @@
-import { DeviceError } from "../errors.ts";
+import { DeviceError, HungDeviceError } from "../errors.ts";
 import type { BufferRange, GpuBuffer } from "./buffer.ts";
 import type { Gpu } from "./gpu.ts";
 
@@ -41,8 +41,9 @@ export class ReadbackPool {
       },
       finish: async () => {
         try {
-          await staging.raw.mapAsync(GPUMapMode.READ, 0, sizeBytes);
+          await this.#gpu.watchdog.wait(staging.raw.mapAsync(GPUMapMode.READ, 0, sizeBytes));
         } catch (error) {
+          if (error instanceof HungDeviceError) throw error;
           // The lost promise and uncaptured errors settle on their own turns: let them speak first, they know why.
           await new Promise((resolve) => setTimeout(resolve, 0));
           this.#gpu.throwIfFailed();

@@ -3,7 +3,7 @@ import { createMatrix, type Matrix, padded } from "../ops/matrix.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 import type { LoraAdapter } from "../weights/peft-adapter.ts";
 import type { LoraSettings } from "../weights/peft-config.ts";
-import { PROJECTIONS, type Projection, projectionSize } from "../weights/projections.ts";
+import { PROJECTIONS, type Projection, projectionModule, projectionSize } from "../weights/projections.ts";
 
 /** y = W x + scale · B (A x): A (r, in), B (out, r)  (Hu et al. 2021, equation 3). */
 export interface LoraFactors {
@@ -63,6 +63,15 @@ export function* eachFactor(layers: readonly LayerFactors[]): Generator<NamedFac
       yield { layer, projection, factor: "b", matrix: pair.b };
     }
   }
+}
+
+/** `layers.3.self_attn.q_proj.lora_A`, as PEFT names it behind the model's own prefix. */
+export function factorName({
+  layer,
+  projection,
+  factor,
+}: Pick<NamedFactor, "layer" | "projection" | "factor">): string {
+  return `layers.${layer}.${projectionModule(projection)}.${projection}.lora_${factor.toUpperCase()}`;
 }
 
 /** Copies an adapter's factors to the GPU. */

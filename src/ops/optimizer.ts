@@ -10,7 +10,8 @@ const VECS_PER_PARTIAL = 1024;
 /** Partial sums of one gradient: enough workgroups to fill a GPU, few enough numbers to add up at once. */
 const MAX_PARTIALS = 64;
 
-function partialsOf(gradient: Matrix): number {
+/** f32 elements of `partials` that are this gradient's. */
+export function partialsOf(gradient: Matrix): number {
   return Math.min(MAX_PARTIALS, Math.ceil(gradient.range.sizeBytes / 16 / VECS_PER_PARTIAL));
 }
 

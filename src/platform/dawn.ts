@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { DeviceError } from "../errors.ts";
 import { Gpu } from "../gpu/gpu.ts";
+import { WATCHDOG_LIMITS, type WatchdogLimits } from "../gpu/watchdog.ts";
 import { type AdapterDescription, adapterName, describeAdapter, isNullBackend } from "./adapter.ts";
 import { readKernel } from "./kernels.ts";
 import { fragmentUnitOf } from "./subgroup-matrices.ts";
@@ -71,6 +72,7 @@ export async function openDevice(request: DeviceRequest): Promise<OpenedDevice> 
     fragments: fragmentUnitOf(adapter),
     memoryLimitBytes,
     ...(bindingLimitBytes === undefined ? {} : { bindingLimitBytes }),
+    watchdog: watchdogLimits(adapter.info.isFallbackAdapter),
   });
   openDevices++;
   return {
@@ -86,6 +88,14 @@ export async function openDevice(request: DeviceRequest): Promise<OpenedDevice> 
       if (openDevices === 0) instances.clear(); // Node.js exits only when no GPU object can be reached any more.
     },
   };
+}
+
+/** A driver for the CPU does not hang like a GPU, but may well take minutes for what a GPU does in a second. */
+function watchdogLimits(isSoftware: boolean): WatchdogLimits {
+  const seconds = Number(process.env.DPO_TRAIN_GPU_WAIT);
+  if (seconds > 0) return { limitMs: seconds * 1000, graceMs: seconds * 1000 };
+  const { limitMs, graceMs } = WATCHDOG_LIMITS;
+  return isSoftware ? { limitMs: graceMs, graceMs: 10 * graceMs } : { limitMs, graceMs };
 }
 
 /** The names of all adapters that Dawn finds on this machine, and SwiftShader where it can be had. */

@@ -17,6 +17,11 @@ export interface ExportedResults {
   readonly merge: MergeReport | null;
 }
 
+/** The id or path by which PEFT finds the base of a run's adapter. */
+export function baseModelOf({ config, model }: Pick<PreparedRun, "config" | "model">): string {
+  return model.source === "local" ? config.model : model.repository;
+}
+
 /** Writes `adapter/` as PEFT reads it and `merged/` as transformers does, and tells how much of it the rounding kept. */
 export async function exportResults(
   { config, model, folder }: PreparedRun,
@@ -27,8 +32,7 @@ export async function exportResults(
 ): Promise<ExportedResults> {
   const adapter = await readLoraAdapter(gpu, buffers);
   const adapterFolder = join(config.output_dir, "adapter");
-  const baseModel = model.source === "local" ? config.model : model.repository;
-  const adapterSha256 = await writePeftAdapter(adapterFolder, adapter, folder.config, baseModel);
+  const adapterSha256 = await writePeftAdapter(adapterFolder, adapter, folder.config, baseModelOf({ config, model }));
   terminal.line(`wrote ${printable(adapterFolder, 1000)}`);
   if (!config.export.merged_16bit) return { adapterSha256, merge: null };
 

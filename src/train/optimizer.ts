@@ -1,7 +1,7 @@
 import { wholeBuffer } from "../gpu/buffer.ts";
 import { type Command, clear, encode } from "../gpu/commands.ts";
 import type { Gpu } from "../gpu/gpu.ts";
-import { eachFactor, type LayerFactors } from "../model/lora.ts";
+import { eachFactor, factorName, type LayerFactors } from "../model/lora.ts";
 import type { Matrix } from "../ops/matrix.ts";
 import {
   adamW,
@@ -12,6 +12,7 @@ import {
   type Moments8,
   type Moments32,
   partialCount,
+  partialsOf,
   squareSums,
 } from "../ops/optimizer.ts";
 import { dynamicMaps } from "../weights/dynamic-map.ts";
@@ -39,6 +40,8 @@ export interface Optimizer {
    * for: the promise resolves once it gets there.
    */
   readonly update: (step: number, learningRate: number) => Promise<Update>;
+  /** The factor whose gradient was the first that is not finite, after an update that was not applied for that. */
+  readonly nonFiniteGradient: () => Promise<string>;
   /** Every moment in the order of `eachFactor`. */
   readonly moments: readonly (Moments32 | Moments8)[];
 }
@@ -93,6 +96,17 @@ export function createOptimizer(
       const [result] = await readback.finish();
       const [gradNorm, , finite] = new Float32Array(result!);
       return { gradNorm: gradNorm!, applied: finite === 1 };
+    },
+    nonFiniteGradient: async () => {
+      const [words] = await gpu.read(partialsRange);
+      const found = new Float32Array(words!).subarray(0, partials).findIndex((sum) => !Number.isFinite(sum));
+      let end = 0;
+      const owner = named.find((_, i) => {
+        end += partialsOf(sums[i]!);
+        return found < end;
+      });
+      // Each may be finite by itself, and only their sum overflow.
+      return found < 0 || !owner ? "all tensors together" : factorName(owner);
     },
   };
 }

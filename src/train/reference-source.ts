@@ -56,7 +56,7 @@ export async function obtainReference(
     adapter: adapter.name,
     pairs,
   });
-  const kept = await readKept(file, pairs, terminal);
+  const kept = await readKeptReference(file, pairs, terminal);
   if (kept && (await agrees(model, pairs, kept))) {
     terminal.line(`reference log-probabilities of ${pairs.length} pairs: from an earlier run`);
     return divide(kept, "cache");
@@ -74,7 +74,8 @@ export async function obtainReference(
   return divide(logps, "computed");
 }
 
-async function readKept(
+/** What a file keeps of these pairs; null, with a note where it is damaged, where they must be computed. */
+export async function readKeptReference(
   file: string,
   pairs: readonly TokenizedPair[],
   terminal: Terminal,

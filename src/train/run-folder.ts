@@ -2,9 +2,10 @@ import { access, constants, type FileHandle, open, readdir, rm } from "node:fs/p
 import path from "node:path";
 import { ExpectedError, InputError } from "../errors.ts";
 import { printable } from "../text.ts";
-import { writeFileAtomically } from "../weights/atomic-file.ts";
+import { TEMPORARY_SUFFIX, writeFileAtomically } from "../weights/atomic-file.ts";
 import { makeFolder } from "../weights/make-folder.ts";
 import { fileError } from "../weights/regular-file.ts";
+import { CHECKPOINTS_FOLDER, removeTemporaries } from "./checkpoint/folders.ts";
 import type { LogRecord } from "./loop.ts";
 
 const CONFIG_FILE = "config.yaml";
@@ -31,10 +32,29 @@ export async function requireFreshFolder(folder: string): Promise<void> {
     throw fileError(folder, "read", error);
   }
   if (names.length === 0) return requireWritable(folder);
+  if (names.includes(CHECKPOINTS_FOLDER)) {
+    throw new InputError(
+      `output_dir ${printable(folder)} holds the checkpoints of a run: continue it with --resume, choose another with --set output_dir=FOLDER, or remove it`,
+    );
+  }
   throw new InputError(
     `output_dir ${printable(folder)} must be empty or not exist, found ${printable(names.sort().slice(0, 5).join(", "))}; ` +
       "choose another with --set output_dir=FOLDER, or remove it",
   );
+}
+
+/**
+ * Refuses a folder that holds anything but what a run leaves that was ended before its first checkpoint.
+ * @throws InputError
+ */
+export async function requireOwnFolder(folder: string): Promise<void> {
+  const own = [CONFIG_FILE, RUN_FILE, METRICS_FILE, CHECKPOINTS_FOLDER];
+  const names = await readdir(folder).catch(() => [] as string[]);
+  const complete = names.filter((name) => !name.endsWith(TEMPORARY_SUFFIX));
+  // The config is the first file that a run writes.
+  const isOwn = complete.includes(CONFIG_FILE) && complete.every((name) => own.includes(name));
+  if (names.length > 0 && (isOwn || complete.length === 0)) return requireWritable(folder);
+  await requireFreshFolder(folder);
 }
 
 /** Asks the nearest folder on the path that is there. */
@@ -55,13 +75,25 @@ async function requireWritable(folder: string): Promise<void> {
 /** Owns the files of a run that grow or are rewritten while it trains. */
 export class RunFolder {
   readonly path: string;
+  /** Where its checkpoints are, and its records. */
+  readonly checkpoints: string;
+  readonly metricsFile: string;
   readonly #metrics: FileHandle;
 
-  /** Makes the folder with config.yaml in it. @throws InputError where the file system refuses */
-  static async create(folder: string, configYaml: string): Promise<RunFolder> {
+  /**
+   * Makes the folder with config.yaml and metrics.jsonl in it. Where a run was interrupted, what it had begun to write is
+   * removed, and the records are those given: those up to its checkpoint.
+   *
+   * @throws InputError where the file system refuses
+   */
+  static async create(folder: string, configYaml: string, records: string | Uint8Array = ""): Promise<RunFolder> {
     await makeFolder(path.resolve(folder));
+    await removeTemporaries(folder);
+    await removeTemporaries(path.join(folder, CHECKPOINTS_FOLDER));
+    await rm(path.join(folder, "merged"), { recursive: true, force: true }); // Never over another one: as `merge` has it.
     await writeFileAtomically(path.join(folder, CONFIG_FILE), configYaml);
     const metrics = path.join(folder, METRICS_FILE);
+    await writeFileAtomically(metrics, records);
     try {
       return new RunFolder(folder, await open(metrics, "a"));
     } catch (error) {
@@ -71,6 +103,8 @@ export class RunFolder {
 
   private constructor(folder: string, metrics: FileHandle) {
     this.path = folder;
+    this.checkpoints = path.join(folder, CHECKPOINTS_FOLDER);
+    this.metricsFile = path.join(folder, METRICS_FILE);
     this.#metrics = metrics;
   }
 
@@ -79,7 +113,7 @@ export class RunFolder {
     try {
       await this.#metrics.appendFile(`${JSON.stringify(record)}\n`);
     } catch (error) {
-      throw fileError(path.join(this.path, METRICS_FILE), "write", error);
+      throw fileError(this.metricsFile, "write", error);
     }
   }
 

@@ -1,4 +1,3 @@
-import { createRequire } from "node:module";
 import { decidedTiles } from "../ops/fragment-shapes.ts";
 import type { OpenedDevice } from "../platform/dawn.ts";
 import type { LoadedBase } from "../platform/load-base.ts";
@@ -7,6 +6,8 @@ import { projectionSize } from "../weights/projections.ts";
 import type { ChosenBatch } from "./choose-batch.ts";
 import type { ExportedResults } from "./export-results.ts";
 import type { PreparedRun } from "./prepare-run.ts";
+import type { Progress } from "./run-reporter.ts";
+import { versions } from "./versions.ts";
 
 /** What is known of a run once its reference is. */
 export interface RunFacts extends PreparedRun {
@@ -14,15 +15,15 @@ export interface RunFacts extends PreparedRun {
   readonly base: LoadedBase;
   readonly chosen: ChosenBatch;
   readonly referenceFrom: "computed" | "cache";
-  /** Filled as the run goes on. */
+  /** The steps after which the run was continued, in another process than the one that made them; null for none. */
+  readonly resumedFrom: number | null;
+  /** Seconds of each phase, filled as the run goes on. */
   readonly timings: Readonly<Record<string, number>>;
 }
 
 /** What is known besides when it is done. */
 export interface RunResults extends ExportedResults {
-  readonly pairs: number;
-  readonly tokens: number;
-  readonly stepsSeconds: number;
+  readonly progress: Progress;
   readonly samples: { readonly before: string; readonly after: string } | null;
 }
 
@@ -75,29 +76,19 @@ export function describeRun(facts: RunFacts, results: RunResults | null): object
       stored: facts.chosen.choice.stored,
     },
     reference: facts.referenceFrom,
+    ...(facts.resumedFrom === null ? {} : { resumed_from_step: facts.resumedFrom }),
     timings: facts.timings,
     memory: { planned_bytes: facts.chosen.simulation.peakBytes, peak_bytes: opened.gpu.memory.peakBytes },
     ...(results && {
       speed: {
-        seconds_per_step: results.stepsSeconds / length.totalSteps,
-        pairs_per_second: results.pairs / results.stepsSeconds,
-        tokens_per_second: results.tokens / results.stepsSeconds,
+        seconds_per_step: results.progress.elapsedMs / 1000 / length.totalSteps,
+        pairs_per_second: (results.progress.pairs * 1000) / results.progress.elapsedMs,
+        tokens_per_second: (results.progress.tokens * 1000) / results.progress.elapsedMs,
       },
       samples: results.samples,
       adapter_sha256: results.adapterSha256,
       merge: results.merge,
     }),
-  };
-}
-
-function versions(): Record<string, string> {
-  const require = createRequire(import.meta.url);
-  const versionOf = (manifest: string) => (require(manifest) as { version: string }).version;
-  return {
-    "dpo-train": versionOf("../../package.json"),
-    node: process.version,
-    webgpu: versionOf("webgpu/package.json"),
-    platform: `${process.platform}-${process.arch}`,
   };
 }
 

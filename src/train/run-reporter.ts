@@ -3,19 +3,31 @@ import type { LogRecord, StepReport } from "./loop.ts";
 import { formatEvaluation, formatStep } from "./progress.ts";
 import type { RunFolder } from "./run-folder.ts";
 
+/** How far a run has come, and in which time: evaluations are left out. */
+export interface Progress {
+  readonly steps: number;
+  readonly pairs: number;
+  readonly tokens: number;
+  readonly elapsedMs: number;
+}
+
 /** What the loop tells on the way, brought to metrics.jsonl and to the terminal. */
 export interface RunReporter {
   readonly onStep: (report: StepReport) => void;
   readonly onRecord: (record: LogRecord) => Promise<void>;
-  /** Steps done, the pairs and tokens of them, and the time that took: evaluations are left out. */
-  readonly pace: () => { steps: number; pairs: number; tokens: number; stepsSeconds: number };
+  readonly progress: () => Progress;
 }
 
-export function createRunReporter(output: RunFolder, totalSteps: number, terminal: Terminal): RunReporter {
-  let steps = 0;
-  let pairs = 0;
-  let tokens = 0;
-  let elapsedMs = 0;
+const NOTHING_DONE: Progress = { steps: 0, pairs: 0, tokens: 0, elapsedMs: 0 };
+
+/** @param before what was done of the run before it was interrupted */
+export function createRunReporter(
+  output: RunFolder,
+  totalSteps: number,
+  terminal: Terminal,
+  before: Progress = NOTHING_DONE,
+): RunReporter {
+  let { steps, pairs, tokens, elapsedMs } = before;
   let resumedMs = performance.now();
   return {
     onStep: (report) => {
@@ -33,6 +45,6 @@ export function createRunReporter(output: RunFolder, totalSteps: number, termina
       terminal.line(formatEvaluation(record));
       resumedMs = performance.now();
     },
-    pace: () => ({ steps, pairs, tokens, stepsSeconds: elapsedMs / 1000 }),
+    progress: () => ({ steps, pairs, tokens, elapsedMs }),
   };
 }

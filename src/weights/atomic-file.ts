@@ -80,8 +80,8 @@ export async function writeFileAtomically(path: string, content: string | Uint8A
   }
 }
 
-/** Makes a rename durable. Windows cannot open folders, and needs no such step. */
-async function syncFolder(folder: string): Promise<void> {
+/** Makes what a folder's names stand for durable, after a rename for one. Windows cannot open folders, and needs no such step. */
+export async function syncFolder(folder: string): Promise<void> {
   if (process.platform === "win32") return;
   const handle = await open(folder, "r");
   try {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { InputError, NonFiniteError } from "../errors.ts";
 import { printable } from "../text.ts";
 import { writeFileAtomically } from "./atomic-file.ts";
+import { areFinite } from "./finite.ts";
 import { findInFolder, requireFolder } from "./folder-files.ts";
 import { decodeFloats, encodeFloats } from "./half.ts";
 import type { LlamaConfig } from "./llama-config.ts";
@@ -181,8 +182,8 @@ async function readValues(
 
 /** How many values are not finite, and the first of them; undefined when all are. */
 function describeNonFinite(values: Float32Array): string | undefined {
+  if (areFinite(values)) return undefined;
   const first = values.findIndex((value) => !Number.isFinite(value));
-  if (first < 0) return undefined;
   const count = values.reduce((sum, value) => sum + (Number.isFinite(value) ? 0 : 1), 0);
   return `${values[first]} at element ${first} (${count} such values)`;
 }

@@ -81,8 +81,6 @@ describe("bad input", () => {
   });
 
   it.each([
-    [["--resume"], "--resume is not supported by this version, which writes no checkpoints; leave it out"],
-    [["--resume", "last"], "--resume is not supported by this version, which writes no checkpoints; leave it out"],
     [["--precision", "f64"], '--precision must be auto, f32 or f16, got "f64"'],
     [["--device-memory", "1.5GB"], '--device-memory must be a size such as 24GB or 8GiB, got "1.5GB"'],
     [["--set", "beta"], "--set beta: must be KEY=VALUE"],
@@ -166,7 +164,7 @@ it("a loss that is not finite stops before the update, and leaves no adapter", a
   const { code, stdout, stderr } = await train(training, set({ learning_rate: "3e38" }));
   expect(code).toBe(4);
   expect(stderr).toMatch(
-    /^dpo-train: step 2: the log-probability of test\/golden\/data\/plain-train\.jsonl:\d is not finite \(.*\); nothing was updated\. A lower learning_rate/m,
+    /^dpo-train: step 2: the log-probability of test\/golden\/data\/plain-train\.jsonl:\d is not finite \(.*\); of the adapter's weights the first that is not finite is in layers\.0\.self_attn\.q_proj\.lora_A \(NaN at element 0\); nothing was updated\. A lower learning_rate/m,
   );
   expect(stdout).toMatch(/^step 1\/3 .*\n$/m);
   expect((await readdir(training.output)).sort()).toEqual(["config.yaml", "metrics.jsonl", "run.json"]);
@@ -188,7 +186,12 @@ describe("a full disk", () => {
   it.each([
     ["config.yaml", "config.yaml", [], undefined],
     ["metrics.jsonl", "metrics.jsonl", ["config.yaml", "metrics.jsonl", "run.json"], 1],
-    [".merged", ".merged.*/model.safetensors", ["adapter", "config.yaml", "metrics.jsonl", "run.json"], 3],
+    [
+      ".merged",
+      ".merged.*/model.safetensors",
+      ["adapter", "checkpoints", "config.yaml", "metrics.jsonl", "run.json"],
+      3,
+    ],
   ])("at %s", async (name, path, left, stepsDone) => {
     const training = await prepareTraining();
     const { code, stderr } = await train(training, [], {
@@ -197,7 +200,9 @@ describe("a full disk", () => {
     });
     expect(code).toBe(2);
     const file = `${training.output}/${path}`.replaceAll(".", "\\.").replace("*", "\\w+\\.partial");
-    expect(stderr).toMatch(new RegExp(`^dpo-train: ${file}: cannot write: no space left on device\n$`, "m"));
+    expect(stderr).toMatch(
+      new RegExp(`^dpo-train: ${file}: cannot write: no space left on device(; the last checkpoint is .*)?\n$`, "m"),
+    );
     expect((await readdir(training.output)).sort()).toEqual(left);
     if (stepsDone === undefined) return;
     const run = JSON.parse(await readFile(join(training.output, "run.json"), "utf8"));

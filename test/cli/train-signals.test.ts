@@ -21,10 +21,10 @@ describe.each(SIGNALS)("%s", (signal, exitCode) => {
     expect(Number(done)).toBeLessThan(5);
     expect(stdout).toContain(`${signal}: stopping after the work at hand; a second one stops at once\n`);
     const message =
-      `interrupted after step ${done} of 30; ${output} holds config.yaml, metrics.jsonl, run.json: ` +
-      "there are no checkpoints yet, so to train again choose another output_dir, or remove it";
+      `interrupted after step ${done} of 30; ${output} holds checkpoints, config.yaml, metrics.jsonl, run.json: ` +
+      `the same command with --resume continues after step ${done}`;
     expect(stderr).toContain(`dpo-train: ${message}\n`);
-    expect((await readdir(output)).sort()).toEqual(["config.yaml", "metrics.jsonl", "run.json"]);
+    expect(await readdir(join(output, "checkpoints"))).toContain(`step-${done!.padStart(6, "0")}`);
     const metrics = (await readFile(join(output, "metrics.jsonl"), "utf8")).trimEnd().split("\n");
     expect(JSON.parse(metrics.at(-1)!).step).toBe(Number(done));
     expect(JSON.parse(await readFile(join(output, "run.json"), "utf8"))).toMatchObject({
@@ -43,17 +43,34 @@ it("before training nothing is left", async () => {
   expect(existsSync(training.output)).toBe(false);
 });
 
-it("while merging the adapter is left", async () => {
+it("while merging the adapter is left, and --resume merges", async () => {
   const training = await prepareTraining();
   const { output } = training;
   const { code, stderr } = await train(training, [], { node: [signalAt("stdout", ["/adapter\n"], "SIGINT")] });
   expect(code).toBe(130);
   expect(stderr).toContain(
-    `dpo-train: interrupted after step 3 of 3; ${output} holds adapter, config.yaml, metrics.jsonl, run.json: ` +
-      "the adapter is whole, and dpo-train merge makes a model of it\n",
+    `dpo-train: interrupted after step 3 of 3; ${output} holds adapter, checkpoints, config.yaml, metrics.jsonl, run.json: ` +
+      "the same command with --resume continues after step 3\n",
   );
-  expect((await readdir(output)).sort()).toEqual(["adapter", "config.yaml", "metrics.jsonl", "run.json"]);
+  expect((await readdir(output)).sort()).toEqual([
+    "adapter",
+    "checkpoints",
+    "config.yaml",
+    "metrics.jsonl",
+    "run.json",
+  ]);
   expect((await readdir(join(output, "adapter"))).sort()).toEqual(["adapter_config.json", "adapter_model.safetensors"]);
+  const resumed = await train(training, ["--resume"]);
+  expect(resumed).toMatchObject({ code: 0, stderr: "" });
+  expect(resumed.stdout).toMatch(/^continuing after step 3: /m);
+  expect((await readdir(output)).sort()).toEqual([
+    "adapter",
+    "checkpoints",
+    "config.yaml",
+    "merged",
+    "metrics.jsonl",
+    "run.json",
+  ]);
 });
 
 it("a second signal ends the process at once", async () => {

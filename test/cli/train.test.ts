@@ -57,7 +57,14 @@ it("trains, evaluates, exports and tells about it; the same again from the confi
   expect(stdout).toMatch(/^merge fidelity in bfloat16 /m);
   expect(said.at(-2)).toMatch(new RegExp(`^done in 0:\\d\\d: ${output}$`));
 
-  expect((await readdir(output)).sort()).toEqual(["adapter", "config.yaml", "merged", "metrics.jsonl", "run.json"]);
+  expect((await readdir(output)).sort()).toEqual([
+    "adapter",
+    "checkpoints",
+    "config.yaml",
+    "merged",
+    "metrics.jsonl",
+    "run.json",
+  ]);
   expect((await readdir(join(output, "adapter"))).sort()).toEqual(["adapter_config.json", "adapter_model.safetensors"]);
   expect((await readdir(join(output, "merged"))).sort()).toEqual((await readdir(rootPath(MODEL))).sort());
   expect(loadConfig(join(output, "config.yaml")).config).toEqual(loadConfig(training.config).config);
@@ -103,7 +110,7 @@ it("rewrites the progress in place on a terminal, and refuses a folder that hold
   const refused = await train(training);
   expect(refused).toMatchObject({ code: 2, stdout: "" });
   expect(refused.stderr).toBe(
-    `dpo-train: output_dir ${training.output} must be empty or not exist, found adapter, config.yaml, metrics.jsonl, run.json; ` +
+    `dpo-train: output_dir ${training.output} holds the checkpoints of a run: continue it with --resume, ` +
       "choose another with --set output_dir=FOLDER, or remove it\n",
   );
   expect(await filesOf(training.output)).toEqual(files);

@@ -124,6 +124,7 @@ test("a whole config", () => {
     eval_kl: false
     logging_steps: 1
     report_to: "none"
+    save_total_limit: 2
     output_dir: "trainer_output"
     export:
       merged_16bit: true

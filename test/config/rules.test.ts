@@ -84,18 +84,8 @@ describe("a setting that would have no effect is an error", () => {
   });
 
   test("each has a row in the table", () => {
-    // save_total_limit is refused as a whole by this version; its rule is tested below.
     const tested = new Set(NO_EFFECT.map(([, message]) => message.split(" ")[0]));
-    expect(EFFECTS.map((effect) => effect.key).filter((key) => !tested.has(key))).toEqual(["save_total_limit"]);
-  });
-
-  test("save_total_limit without save_steps", () => {
-    const given = new Set<SettingKey>(["save_total_limit"]);
-    const config = { ...parsed(REQUIRED), save_total_limit: 2 };
-    expect(RULES.flatMap((rule) => rule.check(config, given))).toEqual([
-      { path: "save_total_limit", message: "save_total_limit has no effect without save_steps: it needs save_steps" },
-    ]);
-    expect(RULES.flatMap((rule) => rule.check({ ...config, save_steps: 10 }, given))).toEqual([]);
+    expect(EFFECTS.map((effect) => effect.key).filter((key) => !tested.has(key))).toEqual([]);
   });
 });
 
@@ -191,11 +181,6 @@ describe("what this version does not do is refused by name", () => {
       "report_to: [comet_ml]",
       "report_to is not supported by this version: it writes metrics.jsonl in output_dir; remove it",
     ],
-    ["save_steps: 10", "save_steps is not supported by this version: it writes no checkpoints yet; remove it"],
-    [
-      "save_total_limit: 2",
-      "save_total_limit is not supported by this version: it writes no checkpoints yet; remove it",
-    ],
     ["sweep: {beta: [0.1, 0.5]}", "sweep is not supported by this version: run one config at a time; remove it"],
   ])("%s", (line, message) => {
     expect(problems(`${REQUIRED}${line}\n`)).toEqual([`c.yaml:3:1: ${message}`]);
@@ -204,7 +189,7 @@ describe("what this version does not do is refused by name", () => {
   });
 
   test("every one is in the table above", () => {
-    expect(UNSUPPORTED.map(({ key }) => key)).toEqual(["report_to", "save_steps", "save_total_limit", "sweep"]);
+    expect(UNSUPPORTED.map(({ key }) => key)).toEqual(["report_to", "sweep"]);
   });
 });
 
