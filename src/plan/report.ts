@@ -10,7 +10,7 @@ const CLASSES: readonly (readonly [keyof MemoryUse, string])[] = [
   ["activations", "stored activations"],
   ["workspace", "workspace of a layer"],
   ["head", "head rows and a chunk of logits"],
-  ["temporary", "for a while: loading, sample or export"],
+  ["temporary", "for a while: loading, sample, saving or export"],
 ];
 
 /** A plan for a terminal. */

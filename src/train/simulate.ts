@@ -13,6 +13,7 @@ import { TensorUploader } from "../model/upload.ts";
 import type { WeightFormat } from "../ops/matrix.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 import type { LoraSettings } from "../weights/peft-config.ts";
+import { largestReadBytes, optimizerTensors } from "./checkpoint/optimizer-state.ts";
 import { createOptimizer, type OptimizerSettings } from "./optimizer.ts";
 
 /** All that decides what a run allocates and computes. */
@@ -48,7 +49,7 @@ export interface MemoryUse {
   readonly activations: number;
   readonly workspace: number;
   readonly head: number;
-  /** Of what is there only for a while, beside the others or before them, what adds most: loading, sample or export. */
+  /** Of what is there only for a while, beside the others or before them, what adds most: loading, sample, checkpoint or export. */
   readonly temporary: number;
 }
 
@@ -82,7 +83,7 @@ export function simulate(run: RunShape, { maxTokens, stored }: BatchChoice): Sim
   const { adapter, gradients } = lora;
   const { maxPositions, divergence } = run;
   const model = new PairModel({ gpu, weights, adapter, gradients, maxTokens, maxPositions, divergence, stored });
-  const { buffers: optimizerBuffers } = gpu.collect(() =>
+  const { value: optimizer, buffers: optimizerBuffers } = gpu.collect(() =>
     createOptimizer(gpu, adapter.layers, gradients, run.optimizer),
   );
   const decisions = gpu.decisions.open;
@@ -99,6 +100,7 @@ export function simulate(run: RunShape, { maxTokens, stored }: BatchChoice): Sim
     loadingBytes(gpu, weights) - besideWeights, // Before the others are made.
     sampleBytes(gpu, weights, adapter, run.samplePositions),
     exportBytes(gpu, run, adapter),
+    stagingBytes(largestReadBytes(optimizerTensors(adapter.layers, optimizer))), // For a checkpoint.
   );
   const memory = { ...lasting, temporary };
   return { memory, peakBytes: sum(memory), trainFlops: (batch) => model.flops(batch, "train"), decisions };

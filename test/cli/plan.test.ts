@@ -48,7 +48,7 @@ describe("dpo-train plan", () => {
       "stored activations",
       "workspace of a layer",
       "head rows and a chunk of logits",
-      "for a while: loading, sample or export",
+      "for a while: loading, sample, saving or export",
       "peak",
     ]);
     const sizes = table.map(([, size]) => size);

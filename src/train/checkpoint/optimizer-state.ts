@@ -63,6 +63,16 @@ export async function readOptimizer(gpu: Gpu, tensors: readonly StateTensor[]): 
   return saved;
 }
 
+/** Bytes of the largest piece in which `readOptimizer` reads. */
+export function largestReadBytes(tensors: readonly StateTensor[]): number {
+  return [...inPieces(tensors)].reduce((largest, piece) => {
+    return Math.max(
+      largest,
+      piece.reduce((bytes, { range }) => bytes + range.sizeBytes, 0),
+    );
+  }, 0);
+}
+
 /** Puts a state that was read back where it came from. */
 export function writeOptimizer(gpu: Gpu, tensor: StateTensor, bytes: Uint8Array<ArrayBuffer>): void {
   gpu.write(tensor.range.buffer, tensor.range.offsetBytes, bytes);
