@@ -171,22 +171,24 @@ describe("the lock", () => {
 
   it("is kept alive by its holder for longer than a silent one may live", async () => {
     const order: string[] = [];
+    // A busy machine may delay a heartbeat by half a second.
+    const patient = { ...timing, stalePolls: 120 };
     const hold = withLock(
       path,
       () => {},
       async () => {
-        await new Promise((resolve) => setTimeout(resolve, 900));
+        await new Promise((resolve) => setTimeout(resolve, 2000));
         order.push("holder");
       },
       undefined,
-      timing,
+      patient,
     );
     const wait = withLock(
       path,
       () => {},
       async () => void order.push("waiter"),
       undefined,
-      timing,
+      patient,
     );
     await Promise.all([hold, wait]);
     expect(order).toEqual(["holder", "waiter"]);
