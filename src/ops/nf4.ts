@@ -2,6 +2,7 @@ import { type BufferRange, type GpuBuffer, read, readWrite, uniform, wholeBuffer
 import { type Command, dispatch, type Work } from "../gpu/commands.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import type { FloatDtype } from "../weights/half.ts";
+import { DTYPE_NUMBER } from "./float-formats.ts";
 import { gridOf } from "./grid.ts";
 import { padded, type Weight, type WeightFormat, weightRowBytes } from "./matrix.ts";
 
@@ -115,8 +116,7 @@ export class Nf4Piece {
   }
 }
 
-/** As `kernels/library/float_formats.wgsl` numbers them. */
-const DTYPE_NUMBER = { BF16: 0, F16: 1, F32: 2 } as const satisfies Record<FloatDtype, number>;
+/** As {@link DTYPE_NUMBER} numbers what the formats hold. */
 const FORMAT_NUMBER = { bf16: 0, f16: 1, f32: 2 } as const satisfies Record<WeightFormat, number>;
 
 export interface QuantizeNf4 {
