@@ -1,4 +1,5 @@
 import type { AttentionShape } from "./attention.ts";
+import { indices } from "./fragments.ts";
 
 /** Sizes of the subgroup matrices that an attention kernel is built from, f16 factors and f32 sums, and of its tiles. */
 export interface AttentionTiles {
@@ -171,8 +172,4 @@ function leastCommonMultiple(a: number, b: number): number {
   let multiple = a;
   while (multiple % b !== 0) multiple += a;
   return multiple;
-}
-
-function indices(count: number): number[] {
-  return Array.from({ length: count }, (_, index) => index);
 }

@@ -214,6 +214,7 @@ function storeOf(shape: FragmentShape, kind: ProductKind): string[] {
   ];
 }
 
-function indices(count: number): number[] {
+/** 0, 1, … for generated text. */
+export function indices(count: number): number[] {
   return Array.from({ length: count }, (_, index) => index);
 }
