@@ -38,6 +38,9 @@ export class NonFiniteError extends ExpectedError {
 /** The GPU's memory does not suffice. Whoever knows the run says what to change. */
 export class OutOfMemoryError extends DeviceError {}
 
+/** A run does not fit the GPU's memory, with what would need less. Another run may well fit. */
+export class RunTooLargeError extends DeviceError {}
+
 /** The GPU does not answer any more. What waits for it would wait for ever, so the process is ended, not wound up. */
 export class HungDeviceError extends DeviceError {
   constructor(waitedMs: number) {

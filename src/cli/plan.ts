@@ -7,6 +7,7 @@ import { formatPlan, planJson } from "../plan/report.ts";
 import { planSources } from "../plan/sources.ts";
 import { createTerminal } from "../terminal.ts";
 import { printable } from "../text.ts";
+import { collect } from "./device-options.ts";
 import { parseMemory, parseWholeNumber } from "./option-values.ts";
 import { runCommand } from "./run-command.ts";
 
@@ -53,8 +54,4 @@ export function addPlanCommand(program: Command): void {
         process.stdout.write(`${text}\n`);
       }),
     );
-}
-
-function collect(value: string, previous: readonly string[] = []): string[] {
-  return [...previous, value];
 }

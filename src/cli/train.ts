@@ -4,18 +4,13 @@ import { InputError } from "../errors.ts";
 import { createTerminal, type Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
 import { run } from "../train/run.ts";
-import { parseMemory } from "./option-values.ts";
+import { collect, type DeviceOptions, sessionRequest } from "./device-options.ts";
 import { runCommand } from "./run-command.ts";
 
-interface TrainOptions {
+interface TrainOptions extends DeviceOptions {
   readonly config?: string;
   readonly set?: readonly string[];
   readonly resume?: string | true;
-  readonly device: string;
-  readonly precision: string;
-  readonly weightsCache?: boolean;
-  readonly deviceMemory?: string;
-  readonly safe?: boolean;
   readonly profile?: boolean;
   readonly dryRun?: boolean;
 }
@@ -44,42 +39,12 @@ export function addTrainCommand(program: Command): void {
     });
 }
 
-async function train(
-  {
-    config: file,
-    set = [],
-    resume,
-    device,
-    precision,
-    weightsCache = false,
-    deviceMemory,
-    safe = false,
-    profile = false,
-    dryRun = false,
-  }: TrainOptions,
-  terminal: Terminal,
-  signal: AbortSignal,
-): Promise<void> {
+async function train(options: TrainOptions, terminal: Terminal, signal: AbortSignal): Promise<void> {
+  const { config: file, set = [], resume, profile = false, dryRun = false } = options;
   if (file === undefined) throw new InputError("a config is needed: dpo-train --config FILE (dpo-train --help)");
-  if (precision !== "auto" && precision !== "f32" && precision !== "f16") {
-    throw new InputError(`--precision must be auto, f32 or f16, got "${printable(precision)}"`);
-  }
+  const session = sessionRequest(options);
   const { config } = loadConfig(file, set);
-  await run(
-    {
-      config,
-      device,
-      profile: safe ? "safe" : "fast",
-      precision,
-      weightsCache,
-      deviceMemory: deviceMemory === undefined ? null : parseMemory(deviceMemory),
-      profileSteps: profile,
-      resume,
-      dryRun,
-    },
-    terminal,
-    signal,
-  );
+  await run({ ...session, config, profileSteps: profile, resume, dryRun }, terminal, signal);
 }
 
 function whenInterrupted({ resume }: TrainOptions): string {
@@ -91,8 +56,4 @@ function unknownCommand(name: string, program: Command): InputError {
   return new InputError(
     `unknown command "${printable(name)}": the commands are ${commands}; to train use dpo-train --config FILE`,
   );
-}
-
-function collect(value: string, previous: readonly string[] = []): string[] {
-  return [...previous, value];
 }

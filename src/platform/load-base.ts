@@ -29,6 +29,8 @@ export interface LoadedBase {
   readonly readBytes: number;
   /** From the start to the last byte on the GPU, without what it took to fill a cache. */
   readonly loadMs: number;
+  /** Gives its memory on the GPU back. */
+  readonly release: () => void;
 }
 
 /** The numeric path of the large matmuls: f32 on widened weights, or f16 on subgroup matrices. */
@@ -64,11 +66,14 @@ export async function loadBaseWeights(
   );
   const filledBuffers = [...weights.tensors.values()].flatMap(tensorRanges).map(({ buffer }) => buffer);
   const format = in4Bit ? `${precision}, projections in 4 bits` : precision;
+  const release = () => {
+    for (const buffer of buffers) gpu.release(buffer);
+  };
   try {
     const filled = await fill({ gpu, folder, format, buffers: filledBuffers }, weights, options);
-    return { weights, sizeBytes: totalSize(folder.files), precision, format, ...filled };
+    return { weights, sizeBytes: totalSize(folder.files), precision, format, release, ...filled };
   } catch (error) {
-    for (const buffer of buffers) gpu.release(buffer);
+    release();
     throw error;
   }
 }

@@ -1,4 +1,4 @@
-import { DeviceError } from "../errors.ts";
+import { RunTooLargeError } from "../errors.ts";
 import type { Stored } from "../model/activations.ts";
 import { PADDING } from "../ops/matrix.ts";
 import { formatSize } from "../text.ts";
@@ -40,7 +40,7 @@ type Simulate = (run: RunShape, choice: BatchChoice) => Simulation;
  * changes no result.
  *
  * @param memoryBytes what the run may take, null where that is not known
- * @throws DeviceError where nothing fits, with the cheapest ways to need less
+ * @throws RunTooLargeError where nothing fits, with the cheapest ways to need less
  */
 export function chooseBatch(run: RunShape, bounds: TokenBounds, asked: Asked, memoryBytes: number | null): ChosenBatch {
   const simulated = remembering(simulate);
@@ -114,7 +114,7 @@ function refusal(
   { needed }: TokenBounds,
   memoryBytes: number,
   simulated: Simulate,
-): DeviceError {
+): RunTooLargeError {
   const { maxTokens, stored } = choice;
   const neededBytes = simulated(run, choice).peakBytes;
   const fitting = largestFitting(run, stored, needed, maxTokens, memoryBytes, simulated);
@@ -126,7 +126,7 @@ function refusal(
       ? [`with all that can be done it needs ${formatSize(leastBytes)}, so take a larger GPU or a smaller model`]
       : []),
   ];
-  return new DeviceError(
+  return new RunTooLargeError(
     `the run needs ${formatSize(neededBytes)} of GPU memory, ${storedWords(stored)} with ${maxTokens} tokens in a GPU batch, ` +
       `and ${formatSize(memoryBytes)} may be used: ${advice.join("; ")}`,
   );

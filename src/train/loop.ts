@@ -53,6 +53,8 @@ export interface LoopOptions {
   readonly onStepStart?: ((step: number) => void) | undefined;
   readonly onStep: (report: StepReport) => void;
   readonly onRecord: (record: LogRecord) => Promise<void> | void;
+  /** Asked after each evaluation but the last: why the run should end there, null to go on. */
+  readonly shouldStop?: ((record: LogRecord) => Promise<string | null>) | undefined;
   /** Where to continue, the adapter and the optimizer being there already. */
   readonly resumed?: LoopState | undefined;
   /** Without it nothing is saved. */
@@ -69,11 +71,13 @@ export interface LoopOptions {
  *
  * A checkpoint is written while the GPU works on the next step's gradients, and is on the disk before their update.
  *
+ * @returns why it was stopped before its last step, null where it was not
  * @throws NonFiniteError before an update that a non-finite loss or gradient would spoil; the signal's reason once what
  *   is done has been recorded
  */
-export async function trainLoop(options: LoopOptions): Promise<void> {
+export async function trainLoop(options: LoopOptions): Promise<string | null> {
   const { model, optimizer, pairs, evalPairs, objective, events, resumed, saver, signal } = options;
+  let stopped: string | null = null;
   const sinceLog = { metrics: [...(resumed?.sinceLog.metrics ?? [])], losses: [...(resumed?.sinceLog.losses ?? [])] };
   let done: Omit<LoopState, "sinceLog"> | null = resumed ?? null;
   let tokensSoFar = resumed?.tokens ?? 0;
@@ -93,8 +97,10 @@ export async function trainLoop(options: LoopOptions): Promise<void> {
     const { step, epoch, tokens } = done!;
     const found = await evaluate(model, evalPairs, { objective, ...options.evaluation }, signal);
     const prefixed = Object.entries(found).map(([name, value]) => [`eval_${name}`, value]);
-    await options.onRecord({ step, epoch, ...Object.fromEntries(prefixed), eval_num_tokens: tokens });
+    const record: LogRecord = { step, epoch, ...Object.fromEntries(prefixed), eval_num_tokens: tokens };
+    await options.onRecord(record);
     done = { ...done!, evaluationIsDue: false };
+    if (step < events.totalSteps) stopped = (await options.shouldStop?.(record)) ?? null;
   };
 
   try {
@@ -103,7 +109,7 @@ export async function trainLoop(options: LoopOptions): Promise<void> {
       savedStep = 0; // What was saved of this step lacks the evaluation.
     }
     for (const { step, epoch, microBatches } of optimizerSteps(options.order, resumed?.step)) {
-      if (signal?.aborted) break;
+      if (signal?.aborted || stopped !== null) break;
       options.onStepStart?.(step);
       const results = await inStep(step, options, () => accumulateGradients(model, pairs, microBatches, objective));
       if (step === 1 && options.startsAtReference) proveStart(results, objective, namesOf(pairs, microBatches));
@@ -168,9 +174,10 @@ export async function trainLoop(options: LoopOptions): Promise<void> {
     await durable.catch(() => {});
   }
   await reported;
-  if (signal?.aborted) await save();
+  if (signal?.aborted || stopped !== null) await save();
   await durable;
   signal?.throwIfAborted();
+  return stopped;
 }
 
 /** Says in which step something was not finite. */

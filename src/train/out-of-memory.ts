@@ -1,4 +1,4 @@
-import { DeviceError, OutOfMemoryError } from "../errors.ts";
+import { OutOfMemoryError, RunTooLargeError } from "../errors.ts";
 import { formatSize } from "../text.ts";
 import { type ChosenBatch, storedWords } from "./choose-batch.ts";
 import { formatRemedies } from "./remedies.ts";
@@ -21,5 +21,5 @@ export function withAdvice(
     found.length > 0 ? formatRemedies(found) : "a larger GPU or a smaller model is needed",
     ...(left ? [left] : []),
   ];
-  return new DeviceError(parts.join("; "), { cause: error });
+  return new RunTooLargeError(parts.join("; "), { cause: error });
 }

@@ -1,11 +1,9 @@
 import type { Config } from "../config/schema.ts";
 import { positionsFor } from "../generate/question.ts";
-import type { OpenedDevice } from "../platform/dawn.ts";
-import { freeMemoryBytes } from "../platform/device-memory.ts";
-import type { Precision } from "../platform/load-base.ts";
 import { storedFormat } from "../platform/load-base.ts";
 import { type ChosenBatch, chooseBatch } from "./choose-batch.ts";
 import { longestSequence, type PreparedRun } from "./prepare-run.ts";
+import type { Session } from "./session.ts";
 import { objectiveOf, optimizerSettingsOf } from "./settings.ts";
 import type { RunShape } from "./simulate.ts";
 import { tokenBounds } from "./token-budget.ts";
@@ -18,20 +16,12 @@ export function askedOf(config: Config) {
   return { maxTokens: config.max_tokens_per_batch, checkpointing: config.gradient_checkpointing };
 }
 
-/**
- * Chooses the GPU batches of a run on a device.
- *
- * @param deviceMemory bytes, null to ask the driver
- * @throws DeviceError where the run does not fit, with what to change
- */
-export async function planBatch(
+/** Chooses the GPU batches of a run. @throws RunTooLargeError where it does not fit the device, with what to change */
+export function planBatch(
   prepared: PreparedRun,
-  opened: OpenedDevice,
-  precision: Precision,
-  deviceMemory: number | null,
-): Promise<ChosenBatch> {
+  { opened: { gpu, adapter }, precision, memoryBytes }: Pick<Session, "opened" | "precision" | "memoryBytes">,
+): ChosenBatch {
   const { config, folder, data, start, question } = prepared;
-  const { gpu, adapter } = opened;
   const run: RunShape = {
     adapter: {
       bindingLimitBytes: gpu.bindingLimitBytes,
@@ -50,6 +40,5 @@ export async function planBatch(
   };
   const all = [...data.train, ...data.evaluation];
   const bounds = tokenBounds(all, data.train, config, objectiveOf(config), folder.config, gpu);
-  const memoryBytes = deviceMemory ?? (await freeMemoryBytes(adapter));
   return chooseBatch(run, bounds, askedOf(config), memoryBytes === null ? null : memoryBytes * USABLE_SHARE);
 }

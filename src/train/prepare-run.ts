@@ -1,12 +1,13 @@
 import type { Config } from "../config/schema.ts";
 import { type ScheduleLength, type ScheduleOptions, scheduleLength } from "../data/microbatches.ts";
 import { formatPreflight } from "../data/preflight-text.ts";
-import { loadTokenizer, type PairTokenizer } from "../data/tokenizer.ts";
+import type { PairTokenizer } from "../data/tokenizer.ts";
 import type { ResolvedModel } from "../hub/resolve.ts";
 import type { Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
 import type { ModelFolder } from "../weights/model-folder.ts";
-import { type DataRows, type PreparedData, tokenizeData } from "./prepare-data.ts";
+import type { Inputs } from "./inputs.ts";
+import type { DataRows, PreparedData } from "./prepare-data.ts";
 import { prepareQuestion, type SampleQuestion } from "./sample.ts";
 import type { LrSchedule } from "./schedule.ts";
 import { lrScheduleOf, orderOf } from "./settings.ts";
@@ -33,9 +34,10 @@ export async function prepareRun(
   rows: DataRows,
   model: ResolvedModel,
   folder: ModelFolder,
+  inputs: Inputs,
 ): Promise<PreparedRun> {
-  const tokenizer = await loadTokenizer(model.folder);
-  const data = tokenizeData(rows, config, tokenizer, folder.config);
+  const tokenizer = await inputs.tokenizer(model.folder);
+  const data = await inputs.data(rows, config, tokenizer, model.folder, folder.config);
   const order = orderOf(config, data.train.length);
   const length = scheduleLength(order);
   return {

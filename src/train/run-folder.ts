@@ -8,9 +8,9 @@ import { fileError } from "../weights/regular-file.ts";
 import { CHECKPOINTS_FOLDER, removeTemporaries } from "./checkpoint/folders.ts";
 import type { LogRecord } from "./loop.ts";
 
-const CONFIG_FILE = "config.yaml";
-const RUN_FILE = "run.json";
-const METRICS_FILE = "metrics.jsonl";
+export const CONFIG_FILE = "config.yaml";
+export const RUN_FILE = "run.json";
+export const METRICS_FILE = "metrics.jsonl";
 
 /**
  * Refuses a folder that holds anything: another run's results must not be mixed with this one's, nor lost. And one that
@@ -137,6 +137,7 @@ export class RunFolder {
         status: isInterrupted ? "interrupted" : "failed",
         steps_done: stepsDone,
         error: message,
+        exit_code: error instanceof ExpectedError ? error.exitCode : 1,
       });
     } catch (failure) {
       // The disk may be full: then the error at hand says so.

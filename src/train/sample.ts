@@ -11,6 +11,7 @@ import type { Terminal } from "../terminal.ts";
 import { printable, printableLines } from "../text.ts";
 import { readEosTokenIds } from "../weights/generation-config.ts";
 import type { ModelFolder } from "../weights/model-folder.ts";
+import type { SharedBase } from "./session.ts";
 
 /** `sample_prompt`, which the model answers before and after training. */
 export interface SampleQuestion {
@@ -50,7 +51,7 @@ export interface SampleAnswer {
 }
 
 /** The answer of the adapted model, or of the base alone where `adapter` is null. Throws the signal's reason. */
-export async function answerSample(
+async function answerSample(
   gpu: Gpu,
   weights: BaseWeights,
   adapter: LoraBuffers | null,
@@ -68,6 +69,27 @@ export async function answerSample(
   } finally {
     generator.destroy();
   }
+}
+
+/**
+ * A run's answer to its question. That of the base alone, asked for with `adapter` null, is the same for every run that asks
+ * the same, and is made once.
+ */
+export async function answerOf(
+  { tokenizer }: { readonly tokenizer: PairTokenizer },
+  question: SampleQuestion,
+  gpu: Gpu,
+  { base, answers }: Pick<SharedBase, "base" | "answers">,
+  adapter: LoraBuffers | null,
+  signal: AbortSignal,
+): Promise<SampleAnswer> {
+  const { promptIds, stopIds, maxNewTokens, sampling } = question;
+  const key = JSON.stringify([promptIds, [...stopIds], maxNewTokens, sampling]);
+  const known = adapter ? undefined : answers.get(key);
+  if (known) return known;
+  const answer = await answerSample(gpu, base.weights, adapter, tokenizer, question, signal);
+  if (!adapter) answers.set(key, answer);
+  return answer;
 }
 
 export function reportSample(

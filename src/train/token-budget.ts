@@ -1,6 +1,6 @@
 import type { Config } from "../config/schema.ts";
 import { type PairTokens, packedTokens } from "../data/pack.ts";
-import { DeviceError, InputError } from "../errors.ts";
+import { InputError, RunTooLargeError } from "../errors.ts";
 import { PADDING, padded } from "../ops/matrix.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 import { type Objective, pairsBelongTogether } from "./objective.ts";
@@ -24,7 +24,7 @@ export interface TokenBounds {
  * Between what must go through the GPU together, and what keeps every activation within the adapter's binding limit.
  *
  * @param trained those of `pairs` that are trained on
- * @throws InputError when `max_tokens_per_batch` is too small, DeviceError when the adapter's limit is
+ * @throws InputError when `max_tokens_per_batch` is too small, RunTooLargeError when the adapter's limit is
  */
 export function tokenBounds(
   pairs: readonly PairTokens[],
@@ -47,7 +47,7 @@ export function tokenBounds(
   const bindable = Math.floor(bindingLimitBytes / (4 * widest) / PADDING) * PADDING;
   const limit = Math.min(MAX_TOKENS, bindable);
   if (needed > limit) {
-    throw new DeviceError(
+    throw new RunTooLargeError(
       `${what} needs ${needed} tokens in one GPU batch, this adapter allows ${limit}; ` +
         `lower max_length${isCoupled ? " or per_device_train_batch_size" : ""}`,
     );

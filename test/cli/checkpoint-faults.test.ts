@@ -35,7 +35,7 @@ it.each([
     expect(others).toEqual([]);
     expect(message).toContain(said);
     expect(message).toContain(
-      `; step 4 could not be saved; the last checkpoint is ${training.output}/checkpoints/step-000003, from which --resume continues`,
+      `; step 4 could not be saved; the last checkpoint is ${training.output}/checkpoints/step-000003, from which the same command with --resume continues`,
     );
     expect(JSON.parse(await readFile(join(training.output, "run.json"), "utf8"))).toMatchObject({ status: "failed" });
     await expectIntact(training, 3);
@@ -59,7 +59,7 @@ it("a limit on the size of files (ulimit -f) does the same", async () => {
   expect(code).toBe(2);
   expect(stderr).toMatch(
     new RegExp(
-      `^dpo-train: .*adapter_model\\.safetensors: cannot write: file too large; step 3 could not be saved; the last checkpoint is .*${saved}, from which --resume continues$`,
+      `^dpo-train: .*adapter_model\\.safetensors: cannot write: file too large; step 3 could not be saved; the last checkpoint is .*${saved}, from which the same command with --resume continues$`,
       "m",
     ),
   );

@@ -1,0 +1,33 @@
+import { InputError } from "../errors.ts";
+import { printable } from "../text.ts";
+import type { SessionRequest } from "../train/session.ts";
+import { parseMemory } from "./option-values.ts";
+
+/** Options of every command that trains. */
+export interface DeviceOptions {
+  readonly device: string;
+  readonly precision: string;
+  readonly weightsCache?: boolean;
+  readonly deviceMemory?: string;
+  readonly safe?: boolean;
+}
+
+/** @throws InputError where an option has no such value */
+export function sessionRequest(options: DeviceOptions): SessionRequest {
+  const { device, precision, weightsCache = false, deviceMemory, safe = false } = options;
+  if (precision !== "auto" && precision !== "f32" && precision !== "f16") {
+    throw new InputError(`--precision must be auto, f32 or f16, got "${printable(precision)}"`);
+  }
+  return {
+    device,
+    profile: safe ? "safe" : "fast",
+    precision,
+    weightsCache,
+    deviceMemory: deviceMemory === undefined ? null : parseMemory(deviceMemory),
+  };
+}
+
+/** Of an option that may be repeated. */
+export function collect(value: string, previous: readonly string[] = []): string[] {
+  return [...previous, value];
+}
