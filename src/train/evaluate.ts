@@ -1,10 +1,12 @@
 import { type PairTokens, targetSlots } from "../data/pack.ts";
 import type { PairModel } from "../model/pair-model.ts";
 import { eachBatch } from "./each-batch.ts";
-import { averageMetrics, type Metrics, mean, microBatchMetrics } from "./metrics.ts";
+import { averageMetrics, k3Divergence, type Metrics, mean, microBatchMetrics } from "./metrics.ts";
 import { evaluateObjective, type Objective } from "./objective.ts";
 import { scoreAll } from "./reference.ts";
 import type { TrainingPair } from "./step.ts";
+
+type Answer = "chosen" | "rejected";
 
 export interface EvaluationSettings {
   readonly objective: Objective;
@@ -15,7 +17,8 @@ export interface EvaluationSettings {
 
 /**
  * Loss and metrics of the policy on held-out pairs, averaged as TRL's Trainer does: the loss over pairs, every other
- * metric over evaluation batches without weights. `kl` is the mean over completion tokens of both answers.
+ * metric over evaluation batches without weights. `kl`, measured on demand, is the mean over completion tokens of both
+ * answers; `kl/chosen` that of the chosen ones, which where nothing is measured is estimated as in training.
  *
  * @throws the signal's reason when it is aborted
  */
@@ -36,24 +39,30 @@ export async function evaluate(
     const { loss, logps } = evaluateObjective(batchScores, references, objective);
     losses.push(...batchScores.map(() => loss));
     const metrics = microBatchMetrics({ loss, scores: batchScores, references, logps }, objective.beta);
-    const kl = divergences && mean(divergences.slice(first, end).flatMap((tokens) => [...tokens]));
-    records.push(kl === null ? metrics : { ...metrics, kl });
+    const measured = divergences?.slice(first, end);
+    const kl = measured
+      ? {
+          kl: mean(measured.flatMap((pair) => [...pair.chosen, ...pair.rejected])),
+          "kl/chosen": mean(measured.flatMap(({ chosen }) => [...chosen])),
+        }
+      : { "kl/chosen": k3Divergence({ scores: batchScores, references }, ["chosen"]) };
+    records.push({ ...metrics, ...kl });
   }
   return { loss: mean(losses), ...averageMetrics(records) };
 }
 
-/** KL(π ‖ π_ref) at every completion token of both answers of each pair. */
+/** KL(π ‖ π_ref) at every completion token of each pair. */
 async function divergenceOfAll(
   model: PairModel,
   pairs: readonly PairTokens[],
   signal: AbortSignal | undefined,
-): Promise<Float64Array[]> {
-  const found: Float64Array[] = [];
+): Promise<Record<Answer, Float64Array>[]> {
+  const found: Record<Answer, Float64Array>[] = [];
   for await (const { batch, results: rows } of eachBatch(pairs, model.maxTokens, (batch) => model.divergence(batch))) {
     signal?.throwIfAborted();
     for (const pair of batch.pairs) {
-      const slots = [...targetSlots(pair, "chosen"), ...targetSlots(pair, "rejected")];
-      found.push(Float64Array.from(slots, (slot) => rows[slot >>> 1]!));
+      const of = (side: Answer) => Float64Array.from(targetSlots(pair, side), (slot) => rows[slot >>> 1]!);
+      found.push({ chosen: of("chosen"), rejected: of("rejected") });
     }
   }
   return found;

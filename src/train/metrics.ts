@@ -44,16 +44,19 @@ export function microBatchMetrics({ scores, logps }: MicroBatch, beta: number): 
  * How far the policy has moved from the reference: Schulman's k3 estimate, the mean over completion tokens of
  * r − 1 − ln r with r = π_ref / π (http://joschu.net/blog/kl-approx.html). It is never negative, and 0 only where they
  * agree. The tokens are the data's rather than samples of π, so read it as a distance along the data.
+ *
+ * @param answers whose tokens count
  */
-export function k3Divergence({ scores, references }: Pick<MicroBatch, "scores" | "references">): number {
+export function k3Divergence(
+  { scores, references }: Pick<MicroBatch, "scores" | "references">,
+  answers: readonly ("chosen" | "rejected")[] = ["chosen", "rejected"],
+): number {
   let sum = 0;
   let tokens = 0;
   for (const [i, pair] of scores.entries()) {
-    const reference = references[i]!;
-    for (const [policy, base] of [
-      [pair.chosen.tokenLogps, reference.chosen],
-      [pair.rejected.tokenLogps, reference.rejected],
-    ] as const) {
+    for (const answer of answers) {
+      const policy = pair[answer].tokenLogps;
+      const base = references[i]![answer];
       for (const [t, logp] of policy.entries()) {
         const logRatio = base[t]! - logp;
         sum += Math.expm1(logRatio) - logRatio;

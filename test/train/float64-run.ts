@@ -29,18 +29,31 @@ export async function float64Policy(modelFolder: string, runFolder: string): Pro
   return { model: referenceModel(config, values), adapter: { r, scale: loraScale(adapter), layers } };
 }
 
-/** Of each completion token of both answers, cut to `maxLength` with the prompt, r − 1 − ln r with r = π_ref / π. */
-export function k3Terms({ model, adapter }: Float64Policy, example: OracleExample, maxLength: number): number[] {
-  return answersOf(example, maxLength).flatMap((sequence) => {
+type Answer = "chosen" | "rejected";
+const BOTH: readonly Answer[] = ["chosen", "rejected"];
+
+/** Of each completion token of the answers, cut to `maxLength` with the prompt, r − 1 − ln r with r = π_ref / π. */
+export function k3Terms(
+  { model, adapter }: Float64Policy,
+  example: OracleExample,
+  maxLength: number,
+  answers = BOTH,
+): number[] {
+  return sequencesOf(example, answers, maxLength).flatMap((sequence) => {
     const [policy, base] = [adapter, null].map((of) => llamaLogps(model, of, sequence)) as [Float64Array, Float64Array];
     return Array.from(policy, (logp, t) => Math.expm1(base[t]! - logp) - (base[t]! - logp));
   });
 }
 
-/** KL(π ‖ π_ref) over the whole vocabulary where each completion token of both answers is predicted. */
-export function divergences({ model, adapter }: Float64Policy, example: OracleExample, maxLength: number): number[] {
+/** KL(π ‖ π_ref) over the whole vocabulary where each completion token of the answers is predicted. */
+export function divergences(
+  { model, adapter }: Float64Policy,
+  example: OracleExample,
+  maxLength: number,
+  answers = BOTH,
+): number[] {
   const { vocabSize } = model.config;
-  return answersOf(example, maxLength).flatMap((sequence) => {
+  return sequencesOf(example, answers, maxLength).flatMap((sequence) => {
     const targets = sequence.targets.flatMap(({ row }) =>
       Array.from({ length: vocabSize }, (_, token) => ({ row, token })),
     );
@@ -49,7 +62,9 @@ export function divergences({ model, adapter }: Float64Policy, example: OracleEx
   });
 }
 
-function answersOf(example: OracleExample, maxLength: number): Sequence[] {
-  const { prompt_ids: promptIds, chosen_ids: chosenIds, rejected_ids: rejectedIds } = example;
-  return [chosenIds, rejectedIds].map((ids) => causalSequence(promptIds, ids.slice(0, maxLength - promptIds.length)));
+function sequencesOf(example: OracleExample, answers: readonly Answer[], maxLength: number): Sequence[] {
+  const { prompt_ids: promptIds } = example;
+  return answers.map((answer) =>
+    causalSequence(promptIds, example[`${answer}_ids`].slice(0, maxLength - promptIds.length)),
+  );
 }

@@ -114,7 +114,10 @@ describe("the same run again", () => {
   });
 
   it("as metrics.jsonl holds TRL's metrics and kl, and nothing of the clock", () => {
-    const expected = loggedSteps(trlLog).map((record) => [...Object.keys(record), ...("loss" in record ? ["kl"] : [])]);
+    const expected = loggedSteps(trlLog).map((record) => [
+      ...Object.keys(record),
+      "loss" in record ? "kl" : "eval_kl/chosen",
+    ]);
     expect(first.log.map((record) => Object.keys(record).sort())).toEqual(expected.map((names) => names.sort()));
   });
 });
@@ -200,13 +203,27 @@ describe("kl", () => {
   it("of an evaluation with eval_kl is the divergence over the whole vocabulary in float64", async () => {
     const run = await train(UNEVEN, ...constant, "eval_kl=true");
     const policy = await float64Policy(model, run.folder);
-    const batches = [evalExamples.slice(0, 3), evalExamples.slice(3)];
-    const expected = mean(
-      batches.map((pairs) => mean(pairs.flatMap((example) => divergences(policy, example, MAX_LENGTH)))),
-    );
+    const expected = meanOfBatches((example) => divergences(policy, example, MAX_LENGTH));
+    const ofChosen = meanOfBatches((example) => divergences(policy, example, MAX_LENGTH, ["chosen"]));
     const last = evalRecords(run.log).at(-1)!;
     expect(last.step).toBe(6);
     expect(expected).toBeGreaterThan(1e-3);
-    expect(relativeError([last.eval_kl!], [expected])).toBeLessThan(1e-6);
+    expect(relativeError([last.eval_kl!, last["eval_kl/chosen"]!], [expected, ofChosen])).toBeLessThan(1e-6);
   });
+
+  it("of the chosen answers is Schulman's estimate where an evaluation measures none", async () => {
+    const run = await train(UNEVEN, ...constant);
+    const policy = await float64Policy(model, run.folder);
+    const expected = meanOfBatches((example) => k3Terms(policy, example, MAX_LENGTH, ["chosen"]));
+    const last = evalRecords(run.log).at(-1)!;
+    expect(last.eval_kl).toBeUndefined();
+    expect(expected).toBeGreaterThan(1e-4);
+    expect(relativeError([last["eval_kl/chosen"]!], [expected])).toBeLessThan(1e-5);
+  });
+
+  /** As evaluations average: over the tokens of each batch, then over batches. */
+  function meanOfBatches(tokensOf: (example: (typeof evalExamples)[number]) => number[]): number {
+    const batches = [evalExamples.slice(0, 3), evalExamples.slice(3)];
+    return mean(batches.map((pairs) => mean(pairs.flatMap(tokensOf))));
+  }
 });

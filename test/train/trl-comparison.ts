@@ -40,7 +40,7 @@ const TOKEN_LOGP_TOLERANCE = 1e-4;
 const ANSWER_LOGP_TOLERANCE = 2e-3;
 
 /** Metrics that are ours alone. */
-const OURS = ["kl", "eval_kl"];
+const OURS = ["kl", "eval_kl", "eval_kl/chosen"];
 
 type Tensors = ReadonlyMap<string, GoldenTensor>;
 
