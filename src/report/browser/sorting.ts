@@ -1,0 +1,31 @@
+/** Makes the buttons in the heads of a table's columns sort its rows: up, then down. */
+export function makeSortable(table: HTMLTableElement): void {
+  const heads = [...table.querySelectorAll<HTMLTableCellElement>("thead th")];
+  for (const [column, head] of heads.entries()) {
+    head.querySelector("button")?.addEventListener("click", () => {
+      const isAscending = head.getAttribute("aria-sort") !== "ascending";
+      for (const other of heads) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", isAscending ? "ascending" : "descending");
+      sortRows(table, column, head.dataset.numeric !== undefined, isAscending);
+    });
+  }
+}
+
+function sortRows(table: HTMLTableElement, column: number, isNumeric: boolean, isAscending: boolean): void {
+  const body = table.tBodies[0];
+  if (!body) return;
+  const keyOf = (row: HTMLTableRowElement) => row.cells[column]?.dataset.sort ?? "";
+  const compare = isNumeric ? (a: string, b: string) => Number(a) - Number(b) : compareTexts;
+  const rows = [...body.rows].sort((a, b) => {
+    const [keyA, keyB] = [keyOf(a), keyOf(b)];
+    // What is missing comes last, both ways.
+    if (keyA === "" || keyB === "") return Number(keyA === "") - Number(keyB === "");
+    return isAscending ? compare(keyA, keyB) : compare(keyB, keyA);
+  });
+  body.append(...rows);
+}
+
+/** `run-2` before `run-10`. */
+function compareTexts(a: string, b: string): number {
+  return a.localeCompare(b, "en", { numeric: true });
+}
