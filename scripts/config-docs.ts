@@ -39,6 +39,30 @@ holds (\`--set seed=null\`). Of two keys that exclude each other, the one that i
 \`--set max_steps=5\` needs no \`--set num_train_epochs=null\`.
 `;
 
+const SWEEPS = `## Sweeps
+
+A config with \`sweep:\` describes many runs, which \`dpo-train sweep --config FILE\` trains. Any setting above may be swept but
+\`output_dir\` and \`export.merged_16bit\`; it is named as in \`--set\` (\`lora.r\`), and every run is checked like a config of
+its own. One of:
+
+| key | value | meaning |
+|---|---|---|
+| \`sweep.grid\` | a map of settings to lists | Every combination of the values. |
+| \`sweep.random\` | a map of settings to distributions | \`sweep.count\` runs drawn with \`sweep.seed\` (default 0). A distribution is \`{log_uniform: [low, high]}\`, \`{uniform: [low, high]}\`, \`{choice: [...]}\` or a list, which means choice. Numbers are drawn to four digits. |
+| \`sweep.runs\` | a list of maps | These runs. |
+
+\`sweep.metric\` is what runs are compared by: \`eval_loss\` (default), \`eval_rewards/accuracies\` or \`eval_rewards/margins\`.
+Losses of runs with different \`beta\` are not on one scale; accuracies are.
+
+\`\`\`yaml
+sweep:
+  grid:
+    beta: [0.1, 0.3, 0.5]
+    learning_rate: [1.0e-6, 2.0e-6, 5.0e-6]
+  metric: eval_rewards/accuracies
+\`\`\`
+`;
+
 interface PropertySchema {
   readonly description?: string;
   readonly default?: unknown;
@@ -53,7 +77,7 @@ export function configDocs(): string {
     const rows = keys.map((key) => row(key, propertyOf(schema, key)));
     return [`## ${title}`, "", "| key | value | default | meaning |", "|---|---|---|---|", ...rows, ""].join("\n");
   });
-  return [INTRODUCTION, ...sections, exclusions(), conditions(), notYet()].join("\n");
+  return [INTRODUCTION, ...sections, SWEEPS, exclusions(), conditions(), notYet()].join("\n");
 }
 
 function propertyOf(schema: PropertySchema, key: SettingKey): PropertySchema {

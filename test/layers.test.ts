@@ -6,7 +6,17 @@ import { describe, expect, it } from "vitest";
 const SOURCE = fileURLToPath(new URL("../src/", import.meta.url));
 
 /** Folders of src/ from top to bottom: each imports only from those below it. */
-const LAYERS = [["cli"], ["plan"], ["train"], ["generate", "export"], ["platform"], ["model"], ["ops"], ["gpu"]];
+const LAYERS = [
+  ["cli"],
+  ["plan", "report"],
+  ["sweep"],
+  ["train"],
+  ["generate", "export"],
+  ["platform"],
+  ["model"],
+  ["ops"],
+  ["gpu"],
+];
 /** What every layer may use, and what knows nothing of the GPU. */
 const FOUNDATIONS = ["data", "weights", "config", "hub", "random"];
 

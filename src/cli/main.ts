@@ -8,6 +8,7 @@ import { addGenerateCommand } from "./generate.ts";
 import { addMergeCommand } from "./merge.ts";
 import { addPlanCommand } from "./plan.ts";
 import { reportError } from "./run-command.ts";
+import { addSweepCommand } from "./sweep.ts";
 import { addTrainCommand } from "./train.ts";
 
 const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
@@ -41,6 +42,7 @@ addGenerateCommand(program);
 addMergeCommand(program);
 addDevicesCommand(program);
 addPlanCommand(program);
+addSweepCommand(program);
 addTrainCommand(program); // Last: commands inherit the program's settings when they are made, and this one's are its own.
 
 try {

@@ -28,6 +28,29 @@ export function loadConfig(path: string, overrides: readonly string[] = []): Loa
 
 /** `loadConfig` for text that is at hand. `path` names it in messages. */
 export function parseConfig(sourceText: string, path: string, overrides: readonly string[] = []): Config {
+  const { map, problems, isComplete } = readRoot(sourceText, overrides);
+  const sweep = map.entries.get("sweep");
+  map.entries.delete("sweep");
+  const sweepProblems = sweep ? [{ place: sweep.keyPlace, message: SWEEP_IN_A_RUN }] : [];
+  const validated = validate(map, isComplete);
+  const settingProblems = "problems" in validated ? validated.problems : [];
+  const all = [...problems, ...sweepProblems, ...settingProblems];
+  if (all.length > 0 || "problems" in validated) throw new InputError(report(all, path));
+  return validated.config;
+}
+
+const SWEEP_IN_A_RUN =
+  "sweep describes many runs: start them with dpo-train sweep --config FILE, or leave it out of a single one with --set sweep=null";
+
+/** A config's map with the command line's settings in it, not checked yet. */
+export interface RootRead {
+  readonly map: MapTree;
+  readonly problems: readonly Problem[];
+  /** Whether what is missing in the map is missing in the file. */
+  readonly isComplete: boolean;
+}
+
+export function readRoot(sourceText: string, overrides: readonly string[]): RootRead {
   const { root, problems, isComplete } = parseYaml(sourceText);
   const start: Place = { kind: "file", line: 1, column: 1 };
   const isEmpty = root === undefined || (root.kind === "scalar" && root.value === null);
@@ -38,15 +61,15 @@ export function parseConfig(sourceText: string, path: string, overrides: readonl
       ? []
       : [{ place: root.place, message: `a config must be a map of settings, got ${shown(root)}` }];
   const optionProblems = applyOverrides(map, overrides);
-  const validated = validate(map, isComplete && (isEmpty || isMap));
-  const settingProblems = "problems" in validated ? validated.problems : [];
-  const all = [...problems, ...wrongRoot, ...optionProblems, ...settingProblems];
-  if (all.length > 0 || "problems" in validated) throw new InputError(report(all, path));
-  return validated.config;
+  return {
+    map,
+    problems: [...problems, ...wrongRoot, ...optionProblems],
+    isComplete: isComplete && (isEmpty || isMap),
+  };
 }
 
 /** One line per mistake: the file's in order of position, then the options'. */
-function report(problems: readonly Problem[], path: string): string {
+export function report(problems: readonly Problem[], path: string): string {
   const lines = problems
     .toSorted((a, b) => compare(a.place, b.place))
     .map(({ place, message }) =>

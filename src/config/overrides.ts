@@ -28,7 +28,7 @@ export function applyOverrides(root: MapTree, options: readonly string[]): Probl
     const { key, place } = override;
     const later = overrides.slice(i + 1).find((o) => o.key === key || key.startsWith(`${o.key}.`));
     if (later !== undefined) problems.push({ place, message: `has no effect: ${later.key} is set again after it` });
-    else apply(root, override);
+    else setSetting(root, override.key, override.value, override.place);
   });
   return problems;
 }
@@ -39,7 +39,8 @@ function readOverride(option: string, index: number): Override | { problems: rea
   const place: Place = { kind: "option", index, key: printable(key === "" ? option : key, 60) };
   const refuse = (message: string) => ({ problems: [{ place, message }] });
   if (equals < 1) return refuse("must be KEY=VALUE");
-  if (!isKey(key) && !UNSUPPORTED.some((unsupported) => unsupported.key === key)) return refuse(unknownKeyMessage(key));
+  if (!isKey(key) && key !== "sweep" && !UNSUPPORTED.some((unsupported) => unsupported.key === key))
+    return refuse(unknownKeyMessage(key));
   const { root, problems } = parseYaml(option.slice(equals + 1), place);
   if (problems.length > 0) return { problems };
   if (root === undefined || (root.kind === "scalar" && root.value === null && root.source === "")) {
@@ -48,7 +49,8 @@ function readOverride(option: string, index: number): Override | { problems: rea
   return { key, value: root, place };
 }
 
-function apply(root: MapTree, { key, value, place }: Override): void {
+/** Gives a setting (`beta`, `lora.r`) a value; null removes it. */
+export function setSetting(root: MapTree, key: string, value: Tree, place: Place): void {
   const [first = "", inner] = key.split(".");
   if (inner === undefined) {
     setOrRemove(root, first, value, place);

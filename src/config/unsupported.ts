@@ -6,15 +6,12 @@ export interface Unsupported {
   readonly instead: string;
 }
 
-const always = () => true;
-
 export const UNSUPPORTED: readonly Unsupported[] = [
   {
     key: "report_to",
     isRefused: (value) => Array.isArray(value) || (typeof value === "string" && value !== "none"),
     instead: "it writes metrics.jsonl in output_dir",
   },
-  { key: "sweep", isRefused: always, instead: "run one config at a time" },
 ];
 
 export function unsupportedMessage({ key, instead }: Unsupported): string {

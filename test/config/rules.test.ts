@@ -181,7 +181,6 @@ describe("what this version does not do is refused by name", () => {
       "report_to: [comet_ml]",
       "report_to is not supported by this version: it writes metrics.jsonl in output_dir; remove it",
     ],
-    ["sweep: {beta: [0.1, 0.5]}", "sweep is not supported by this version: run one config at a time; remove it"],
   ])("%s", (line, message) => {
     expect(problems(`${REQUIRED}${line}\n`)).toEqual([`c.yaml:3:1: ${message}`]);
     const [, key = "", value = ""] = /^(\w+): (.+)$/.exec(line) ?? [];
@@ -189,7 +188,7 @@ describe("what this version does not do is refused by name", () => {
   });
 
   test("every one is in the table above", () => {
-    expect(UNSUPPORTED.map(({ key }) => key)).toEqual(["report_to", "sweep"]);
+    expect(UNSUPPORTED.map(({ key }) => key)).toEqual(["report_to"]);
   });
 });
 

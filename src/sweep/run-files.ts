@@ -1,0 +1,147 @@
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { SETTING_KEYS, type SettingKey, settingOf } from "../config/keys.ts";
+import { loadConfig } from "../config/load.ts";
+import type { Config } from "../config/schema.ts";
+import type { SweepRun } from "../config/sweep.ts";
+import { InputError } from "../errors.ts";
+import { printable } from "../text.ts";
+import { parseRecords, type RunRecords } from "../train/records.ts";
+import { CONFIG_FILE, METRICS_FILE, RUN_FILE } from "../train/run-folder.ts";
+import type { RunStatus } from "./results.ts";
+
+/** What run.json tells of a run on its way or at its end. */
+export interface RunState {
+  readonly status: RunStatus;
+  /** Why it failed or was stopped. */
+  readonly reason: string | null;
+  readonly stepsDone: number;
+  readonly totalSteps: number | null;
+  readonly seconds: number | null;
+  /** SHA-256 of each data file by its path. */
+  readonly dataSha256: Readonly<Record<string, string>> | null;
+}
+
+const NOTHING_YET: RunState = {
+  status: "pending",
+  reason: null,
+  stepsDone: 0,
+  totalSteps: null,
+  seconds: null,
+  dataSha256: null,
+};
+
+/** An error of training itself, which would come again. Whatever else ends a run is no fault of the run's. */
+const NON_FINITE = 4;
+
+/** Where a run stands, as its folder says. */
+export async function readState(folder: string): Promise<RunState> {
+  const text = await readIfThere(path.join(folder, RUN_FILE));
+  if (text === null) {
+    const isBegun = (await readIfThere(path.join(folder, CONFIG_FILE))) !== null;
+    return isBegun ? { ...NOTHING_YET, status: "interrupted" } : NOTHING_YET;
+  }
+  const run = parseObject(text);
+  const schedule = objectAt(run, "schedule");
+  const totalSteps = numberAt(schedule, "total_steps");
+  const timings = objectAt(run, "timings");
+  const phases = Object.keys(timings).filter((key) => key.endsWith("_s") && !key.endsWith("_per_s"));
+  const status = statusOf(run);
+  return {
+    status,
+    reason: textAt(run, "reason") ?? (status === "failed" ? textAt(run, "error") : null),
+    stepsDone: status === "done" ? (totalSteps ?? 0) : (numberAt(run, "steps_done") ?? 0),
+    totalSteps,
+    seconds: phases.length > 0 ? phases.reduce((sum, key) => sum + (numberAt(timings, key) ?? 0), 0) : null,
+    dataSha256: objectAt(objectAt(run, "sha256"), "data") as Record<string, string>,
+  };
+}
+
+function statusOf(run: Readonly<Record<string, unknown>>): RunStatus {
+  switch (run.status) {
+    case "done":
+    case "stopped":
+    case "running":
+      return run.status;
+    case "failed":
+      return run.exit_code === NON_FINITE ? "failed" : "interrupted";
+    default:
+      return "interrupted";
+  }
+}
+
+/** The records of a run so far. */
+export async function readRecords(folder: string): Promise<RunRecords> {
+  return parseRecords((await readIfThere(path.join(folder, METRICS_FILE))) ?? "");
+}
+
+/** Settings whose value changes nothing of what a sweep compares. */
+const FREE_SETTINGS: ReadonlySet<SettingKey> = new Set<SettingKey>([
+  "output_dir",
+  "save_steps",
+  "save_total_limit",
+  "gradient_checkpointing",
+  "reference_cache",
+  "report_to",
+  "export.merged_16bit",
+  "export.dtype",
+  "export.max_shard_size",
+]);
+
+/** @throws InputError listing what a run that has begun was made with, where the sweep has something else */
+export async function requireSameSettings({ config, name }: SweepRun): Promise<void> {
+  const folder = config.output_dir;
+  const file = path.join(folder, CONFIG_FILE);
+  if ((await readIfThere(file)) === null) return;
+  const begun = loadConfig(file).config;
+  const differences = differencesOf(begun, config);
+  if (differences.length === 0) return;
+  throw new InputError(
+    `the run ${printable(name)} of an earlier sweep in ${printable(path.dirname(folder), 1000)} had other settings: ${differences.join("; ")}; ` +
+      "choose another output_dir, or remove its folder to train it anew",
+  );
+}
+
+function differencesOf(begun: Config, now: Config): string[] {
+  const text = (config: Config, key: SettingKey) => JSON.stringify(settingOf(config, key)) ?? "unset";
+  return SETTING_KEYS.filter((key) => !FREE_SETTINGS.has(key) && text(begun, key) !== text(now, key)).map(
+    (key) => `${key} was ${printable(text(begun, key))}, and is ${printable(text(now, key))}`,
+  );
+}
+
+async function readIfThere(file: string): Promise<string | null> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return null;
+    throw error;
+  }
+}
+
+type PlainObject = Readonly<Record<string, unknown>>;
+
+/** Empty where the text is not an object. It is written as a whole or not at all, but may have been edited. */
+function parseObject(text: string): PlainObject {
+  try {
+    return asObject(JSON.parse(text));
+  } catch {
+    return {};
+  }
+}
+
+function asObject(value: unknown): PlainObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as PlainObject) : {};
+}
+
+function objectAt(object: PlainObject, key: string): PlainObject {
+  return asObject(object[key]);
+}
+
+function numberAt(object: PlainObject, key: string): number | null {
+  return typeof object[key] === "number" ? object[key] : null;
+}
+
+function textAt(object: PlainObject, key: string): string | null {
+  return typeof object[key] === "string" ? object[key] : null;
+}

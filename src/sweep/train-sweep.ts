@@ -1,0 +1,109 @@
+import type { Sweep } from "../config/sweep.ts";
+import { ExpectedError, RunTooLargeError } from "../errors.ts";
+import type { Terminal } from "../terminal.ts";
+import { printable } from "../text.ts";
+import { withRun } from "../train/begin-run.ts";
+import type { Inputs } from "../train/inputs.ts";
+import { Session, type SessionRequest } from "../train/session.ts";
+import { type TrainOptions, trainRun } from "../train/train-run.ts";
+import type { OpenRun } from "./check-sweep.ts";
+import { medianStop } from "./median-stopping.ts";
+import { readRecords } from "./run-files.ts";
+
+export interface TrainSweepOptions {
+  readonly session: SessionRequest;
+  /** End runs that lag behind the others. */
+  readonly stopWorse: boolean;
+  /** Called when a run has come to an end. */
+  readonly onChange: () => Promise<void>;
+}
+
+/** The exit code of what stopped on a loss, gradient or weight that is not finite. */
+const NON_FINITE = 4;
+
+/** A run that ended with an error which does not keep the others from being trained. */
+export interface FailedRun {
+  readonly name: string;
+  readonly error: ExpectedError;
+}
+
+/**
+ * Trains runs of a sweep one after the other on one device. The base is loaded once, and what is computed with it alone is
+ * computed once. A run that fails for its own settings is left, and the rest goes on.
+ *
+ * @throws ExpectedError where no other run could go on either: the device is lost, the disk full, the signal aborted
+ */
+export async function trainSweep(
+  sweep: Sweep,
+  runs: readonly OpenRun[],
+  inputs: Inputs,
+  options: TrainSweepOptions,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<FailedRun[]> {
+  const failed: FailedRun[] = [];
+  let session: Session | null = null;
+  try {
+    for (const { run, index, hasBegun } of runs) {
+      session ??= await Session.open(options.session, terminal);
+      terminal.line(`\nrun ${index + 1} of ${sweep.runs.length}: ${printable(run.name)}`);
+      try {
+        await trainOne(session, sweep, { run, index, hasBegun }, inputs, options, terminal, signal);
+      } catch (error) {
+        if (error === signal.reason || !isOwnFault(error)) throw namingRun(run.name, error);
+        terminal.line(`${printable(run.name)}: ${error.message}`);
+        failed.push({ name: run.name, error });
+        // A device that refused memory may be of no use any more.
+        if (error instanceof RunTooLargeError) {
+          session.close();
+          session = null;
+        }
+      }
+      await options.onChange();
+    }
+    return failed;
+  } finally {
+    session?.close();
+  }
+}
+
+/** One run of a sweep, on a device that is open. @throws ExpectedError as `trainRun` */
+async function trainOne(
+  session: Session,
+  sweep: Sweep,
+  { run, hasBegun }: OpenRun,
+  inputs: Inputs,
+  { stopWorse }: Pick<TrainSweepOptions, "stopWorse">,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<void> {
+  const options: TrainOptions = {
+    toContinue: "the same command",
+    ...(stopWorse && { shouldStop: () => lagsBehind(sweep, run.config.output_dir) }),
+  };
+  await withRun(run.config, hasBegun || undefined, inputs, terminal, signal, async (begun) => {
+    if (begun.resumed) terminal.line(`continuing after step ${begun.resumed.state.loop.step}`);
+    await trainRun(session, begun, options, terminal, signal);
+  });
+}
+
+/** Asks the other runs' records, wherever those runs are trained. */
+async function lagsBehind(sweep: Sweep, folder: string): Promise<string | null> {
+  const own = await readRecords(folder);
+  const others = sweep.runs.filter(({ config }) => config.output_dir !== folder);
+  const records = await Promise.all(
+    others.map(async ({ config }) => (await readRecords(config.output_dir)).evaluation),
+  );
+  return medianStop(own.evaluation, records, sweep.metric);
+}
+
+/** Whether an error comes of a run's own settings, so that another run may well be trained. */
+function isOwnFault(error: unknown): error is ExpectedError {
+  const isNonFinite = error instanceof ExpectedError && error.exitCode === NON_FINITE;
+  return isNonFinite || error instanceof RunTooLargeError;
+}
+
+function namingRun(name: string, error: unknown): unknown {
+  if (!(error instanceof ExpectedError)) return error;
+  return new ExpectedError(`${printable(name)}: ${error.message}`, error.exitCode, { cause: error });
+}
