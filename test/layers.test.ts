@@ -9,7 +9,7 @@ const SOURCE = fileURLToPath(new URL("../src/", import.meta.url));
 const LAYERS = [
   ["cli"],
   ["plan", "report"],
-  ["sweep"],
+  ["sweep", "curation"],
   ["train"],
   ["generate", "export"],
   ["platform"],

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError, Help } from "commander";
 import { printableLines } from "../text.ts";
 import { fileError } from "../weights/regular-file.ts";
+import { addDataCommand } from "./data.ts";
 import { addDevicesCommand } from "./devices.ts";
 import { addGenerateCommand } from "./generate.ts";
 import { addMergeCommand } from "./merge.ts";
@@ -21,15 +22,17 @@ process.stderr.on("error", () => {}); // Nobody is left to tell.
 
 const program = new Command("dpo-train")
   .description("Direct Preference Optimization of Llama models on WebGPU.")
+  .usage("[options] [command [--help]]")
   .version(version, "-V, --version", "print the version")
   .helpOption("-h, --help", "print this, or behind a command its options")
   .helpCommand("help [command]", "print the options of a command")
   .addHelpText("after", "Exit codes: 0 done, 1 bug, 2 bad input, 3 device, 4 not finite, 130/143 stopped")
   .showHelpAfterError("(dpo-train --help lists the commands and options)")
-  // `help COMMAND` and --version work as everywhere, and what is listed is to fit a screen.
+  // `help COMMAND`, --help and --version work as everywhere, and what is listed is to fit a screen.
   .configureHelp({
     visibleCommands: (of) => new Help().visibleCommands(of).filter((command) => command.name() !== "help"),
-    visibleOptions: (of) => new Help().visibleOptions(of).filter((option) => option.long !== "--version"),
+    visibleOptions: (of) =>
+      new Help().visibleOptions(of).filter(({ long }) => long !== "--version" && (of.parent || long !== "--help")),
   })
   .configureOutput({
     outputError: (text, write) => write(printableLines(text.replace(/^error: /, "dpo-train: "))),
@@ -43,6 +46,7 @@ addMergeCommand(program);
 addDevicesCommand(program);
 addPlanCommand(program);
 addSweepCommand(program);
+addDataCommand(program);
 addTrainCommand(program); // Last: commands inherit the program's settings when they are made, and this one's are its own.
 
 try {

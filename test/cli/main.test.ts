@@ -22,6 +22,7 @@ describe("help", () => {
       "merge",
       "devices",
       "plan",
+      "data",
       "Exit codes",
     ]) {
       expect(stdout).toContain(name);
@@ -65,11 +66,11 @@ it.each<[string[], string]>([
   [[], "a config is needed: dpo-train --config FILE (dpo-train --help)\n"],
   [
     ["tune"],
-    'unknown command "tune": the commands are generate, merge, devices, plan; to train use dpo-train --config FILE\n',
+    'unknown command "tune": the commands are generate, merge, devices, plan, data; to train use dpo-train --config FILE\n',
   ],
   [
     ["configs/twin.yaml"],
-    'unknown command "configs/twin.yaml": the commands are generate, merge, devices, plan; to train ',
+    'unknown command "configs/twin.yaml": the commands are generate, merge, devices, plan, data; to train ',
   ],
   [["--config", "configs/twin.yaml", "tune"], 'unknown command "tune": '],
   [["--epochs", "3"], `unknown option '--epochs'\n${HINT}`],
