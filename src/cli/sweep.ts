@@ -12,10 +12,10 @@ import { formatTable, resultsJson } from "../sweep/table.ts";
 import { type FailedRun, trainSweep } from "../sweep/train-sweep.ts";
 import { createTerminal, type Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
+import { withFolderLock } from "../train/folder-lock.ts";
 import { Inputs } from "../train/inputs.ts";
 import type { SessionRequest } from "../train/session.ts";
 import { writeFileAtomically } from "../weights/atomic-file.ts";
-import { makeFolder } from "../weights/make-folder.ts";
 import { collect, sessionRequest } from "./device-options.ts";
 import { runCommand } from "./run-command.ts";
 import { checkExecutor, EXECUTORS, type ExecutorChoice, runElsewhere } from "./sweep-executors.ts";
@@ -84,7 +84,7 @@ async function runSweep(
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<void> {
-  const { stopWorse, executor, dryRun = false } = options;
+  const { stopWorse, dryRun = false } = options;
   requireEvaluations(sweep, stopWorse);
   const inputs = new Inputs();
   const open = await checkSweep(sweep, inputs, terminal, signal);
@@ -94,7 +94,21 @@ async function runSweep(
     for (const [index, { name }] of sweep.runs.entries()) terminal.line(`  ${index}  ${printable(name)}`);
     return;
   }
-  await makeFolder(path.resolve(sweep.folder));
+  await withFolderLock(sweep.folder, terminal, signal, (signal) =>
+    trainAndReport(sweep, open, inputs, session, options, terminal, signal),
+  );
+}
+
+async function trainAndReport(
+  sweep: Sweep,
+  open: readonly OpenRun[],
+  inputs: Inputs,
+  session: SessionRequest,
+  options: SweepOptions,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<void> {
+  const { stopWorse, executor } = options;
   const refresh = () => writeResults(sweep);
   await refresh();
   let failed: readonly FailedRun[] | null = [];
@@ -152,9 +166,8 @@ async function runOne(
   const { status } = await readState(run.config.output_dir);
   if (isEnd(status)) return terminal.line(`${printable(run.name)} is ${status} already`);
   if (dryRun) return terminal.line(printable(run.name));
-  const open: OpenRun = { run, index, hasBegun: status !== "pending" };
   const options = { session, stopWorse: stopWorse !== undefined, onChange: async () => {} };
-  const [failed] = await trainSweep(sweep, [open], new Inputs(), options, terminal, signal);
+  const [failed] = await trainSweep(sweep, [{ run, index }], new Inputs(), options, terminal, signal);
   if (failed) throw failed.error;
 }
 

@@ -13,8 +13,6 @@ export interface OpenRun {
   readonly run: SweepRun;
   /** Its place in the sweep, from 0. */
   readonly index: number;
-  /** Whether it has begun, so that it is to be continued. */
-  readonly hasBegun: boolean;
 }
 
 const SILENT: Terminal = { line: () => {}, status: () => {}, progress: () => {} };
@@ -42,12 +40,11 @@ export async function checkSweep(
     const { status, dataSha256 } = await readState(run.config.output_dir);
     if (dataSha256) requireSameData(run, dataSha256, (await inputs.rows(run.config)).sha256);
     if (isEnd(status)) continue;
-    const hasBegun = status !== "pending";
-    await withRun(run.config, hasBegun || undefined, inputs, SILENT, signal, async ({ prepared }) => {
+    await withRun(run.config, status === "pending" ? undefined : true, inputs, SILENT, signal, async ({ prepared }) => {
       if (prepared.data !== shownData) reportPreflight(prepared, terminal);
       shownData = prepared.data;
     });
-    open.push({ run, index, hasBegun });
+    open.push({ run, index });
   }
   return open;
 }

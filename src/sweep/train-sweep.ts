@@ -3,12 +3,14 @@ import { ExpectedError, RunTooLargeError } from "../errors.ts";
 import type { Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
 import { withRun } from "../train/begin-run.ts";
+import { withFolderLock } from "../train/folder-lock.ts";
 import type { Inputs } from "../train/inputs.ts";
 import { Session, type SessionRequest } from "../train/session.ts";
 import { type TrainOptions, trainRun } from "../train/train-run.ts";
 import type { OpenRun } from "./check-sweep.ts";
 import { medianStop } from "./median-stopping.ts";
-import { readRecords } from "./run-files.ts";
+import { isEnd } from "./results.ts";
+import { readRecords, readState } from "./run-files.ts";
 
 export interface TrainSweepOptions {
   readonly session: SessionRequest;
@@ -44,11 +46,11 @@ export async function trainSweep(
   const failed: FailedRun[] = [];
   let session: Session | null = null;
   try {
-    for (const { run, index, hasBegun } of runs) {
+    for (const { run, index } of runs) {
       session ??= await Session.open(options.session, terminal);
       terminal.line(`\nrun ${index + 1} of ${sweep.runs.length}: ${printable(run.name)}`);
       try {
-        await trainOne(session, sweep, { run, index, hasBegun }, inputs, options, terminal, signal);
+        await trainOne(session, sweep, { run, index }, inputs, options, terminal, signal);
       } catch (error) {
         if (error === signal.reason || !isOwnFault(error)) throw namingRun(run.name, error);
         terminal.line(`${printable(run.name)}: ${error.message}`);
@@ -71,7 +73,7 @@ export async function trainSweep(
 async function trainOne(
   session: Session,
   sweep: Sweep,
-  { run, hasBegun }: OpenRun,
+  { run }: OpenRun,
   inputs: Inputs,
   { stopWorse }: Pick<TrainSweepOptions, "stopWorse">,
   terminal: Terminal,
@@ -81,9 +83,15 @@ async function trainOne(
     toContinue: "the same command",
     ...(stopWorse && { shouldStop: () => lagsBehind(sweep, run.config.output_dir) }),
   };
-  await withRun(run.config, hasBegun || undefined, inputs, terminal, signal, async (begun) => {
-    if (begun.resumed) terminal.line(`continuing after step ${begun.resumed.state.loop.step}`);
-    await trainRun(session, begun, options, terminal, signal);
+  await withFolderLock(run.config.output_dir, terminal, signal, async (signal) => {
+    // Another process may have had it meanwhile.
+    const { status } = await readState(run.config.output_dir);
+    if (isEnd(status)) return terminal.line(`it is ${status} already`);
+    const resume = status === "pending" ? undefined : true;
+    await withRun(run.config, resume, inputs, terminal, signal, async (begun) => {
+      if (begun.resumed) terminal.line(`continuing after step ${begun.resumed.state.loop.step}`);
+      await trainRun(session, begun, options, terminal, signal);
+    });
   });
 }
 

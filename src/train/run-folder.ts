@@ -12,26 +12,21 @@ export const CONFIG_FILE = "config.yaml";
 export const RUN_FILE = "run.json";
 export const METRICS_FILE = "metrics.jsonl";
 
+/** Of the process that writes into the folder: see folder-lock.ts. */
+export const LOCK_FILE = ".dpo-train.lock";
+
+function isOfLock(name: string): boolean {
+  return name === LOCK_FILE || name.startsWith(`${LOCK_FILE}.`);
+}
+
 /**
  * Refuses a folder that holds anything: another run's results must not be mixed with this one's, nor lost. And one that
  * cannot be written, before hours are spent on what should go there.
  * @throws InputError
  */
 export async function requireFreshFolder(folder: string): Promise<void> {
-  let names: string[];
-  try {
-    names = await readdir(folder);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT") return requireWritable(folder);
-    if (code === "ENOTDIR") {
-      throw new InputError(
-        `output_dir ${printable(folder)} must be a folder, found a file; choose another with --set output_dir=FOLDER`,
-      );
-    }
-    throw fileError(folder, "read", error);
-  }
-  if (names.length === 0) return requireWritable(folder);
+  const names = await requireWritableFolder(folder);
+  if (names.length === 0) return;
   if (names.includes(CHECKPOINTS_FOLDER)) {
     throw new InputError(
       `output_dir ${printable(folder)} holds the checkpoints of a run: continue it with --resume, choose another with --set output_dir=FOLDER, or remove it`,
@@ -49,12 +44,34 @@ export async function requireFreshFolder(folder: string): Promise<void> {
  */
 export async function requireOwnFolder(folder: string): Promise<void> {
   const own = [CONFIG_FILE, RUN_FILE, METRICS_FILE, CHECKPOINTS_FOLDER];
-  const names = await readdir(folder).catch(() => [] as string[]);
+  const names = (await readdir(folder).catch(() => [] as string[])).filter((name) => !isOfLock(name));
   const complete = names.filter((name) => !name.endsWith(TEMPORARY_SUFFIX));
   // The config is the first file that a run writes.
   const isOwn = complete.includes(CONFIG_FILE) && complete.every((name) => own.includes(name));
   if (names.length > 0 && (isOwn || complete.length === 0)) return requireWritable(folder);
   await requireFreshFolder(folder);
+}
+
+/**
+ * Refuses what is no folder, or can be none, or cannot be written.
+ * @returns the names in it, but for the lock's
+ * @throws InputError
+ */
+export async function requireWritableFolder(folder: string): Promise<string[]> {
+  let names: string[] = [];
+  try {
+    names = await readdir(folder);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOTDIR") {
+      throw new InputError(
+        `output_dir ${printable(folder)} must be a folder, found a file; choose another with --set output_dir=FOLDER`,
+      );
+    }
+    if (code !== "ENOENT") throw fileError(folder, "read", error);
+  }
+  await requireWritable(folder);
+  return names.filter((name) => !isOfLock(name));
 }
 
 /** Asks the nearest folder on the path that is there. */
@@ -148,7 +165,7 @@ export class RunFolder {
   /** The names in the folder, in order. @throws InputError where it is gone */
   async list(): Promise<string[]> {
     try {
-      return (await readdir(this.path)).sort();
+      return (await readdir(this.path)).filter((name) => !isOfLock(name)).sort();
     } catch (error) {
       throw fileError(this.path, "read", error);
     }

@@ -3,6 +3,7 @@ import type { Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
 import { withRun } from "./begin-run.ts";
 import type { ResumeChoice } from "./checkpoint/find-checkpoint.ts";
+import { withFolderLock } from "./folder-lock.ts";
 import { Inputs } from "./inputs.ts";
 import { reportPreflight } from "./prepare-run.ts";
 import { Session, type SessionRequest } from "./session.ts";
@@ -24,12 +25,18 @@ const NEVER = new AbortController().signal;
 
 /**
  * A whole run: model and data in, output folder out. Whatever can be refused is refused before the device is opened, and
- * nothing is written before the reference is known.
+ * nothing but the output folder's lock is written before the reference is known.
  *
  * @param signal aborted with an ExpectedError: the step at hand is the last
  * @throws ExpectedError whose exit code says what kind of thing went wrong
  */
 export async function run(request: RunRequest, terminal: Terminal, signal: AbortSignal = NEVER): Promise<void> {
+  if (request.dryRun) return prepareAndTrain(request, terminal, signal);
+  const folder = request.config.output_dir;
+  await withFolderLock(folder, terminal, signal, (signal) => prepareAndTrain(request, terminal, signal));
+}
+
+async function prepareAndTrain(request: RunRequest, terminal: Terminal, signal: AbortSignal): Promise<void> {
   const { config, profileSteps = false, resume, dryRun } = request;
   await withRun(config, resume, new Inputs(), terminal, signal, async (begun) => {
     const { prepared, resumed } = begun;

@@ -184,7 +184,7 @@ it("a loss that is not finite stops before the update, and leaves no adapter", a
 
 describe("a full disk", () => {
   it.each([
-    ["config.yaml", "config.yaml", [], undefined],
+    ["config.yaml", "config.yaml", null, undefined],
     ["metrics.jsonl", "metrics.jsonl", ["config.yaml", "metrics.jsonl", "run.json"], 1],
     [
       ".merged",
@@ -203,7 +203,7 @@ describe("a full disk", () => {
     expect(stderr).toMatch(
       new RegExp(`^dpo-train: ${file}: cannot write: no space left on device(; the last checkpoint is .*)?\n$`, "m"),
     );
-    expect((await readdir(training.output)).sort()).toEqual(left);
+    expect((await readdir(training.output).catch(() => null))?.sort() ?? null).toEqual(left);
     if (stepsDone === undefined) return;
     const run = JSON.parse(await readFile(join(training.output, "run.json"), "utf8"));
     expect(run).toMatchObject({ status: "failed", steps_done: stepsDone });
