@@ -1,13 +1,15 @@
 #!/usr/bin/env node
 import { readFileSync } from "node:fs";
-import { Command, CommanderError, Help } from "commander";
+import { Command, CommanderError } from "commander";
 import { printableLines } from "../text.ts";
 import { fileError } from "../weights/regular-file.ts";
 import { addDataCommand } from "./data.ts";
 import { addDevicesCommand } from "./devices.ts";
 import { addGenerateCommand } from "./generate.ts";
+import { formatHelp } from "./help.ts";
 import { addMergeCommand } from "./merge.ts";
 import { addPlanCommand } from "./plan.ts";
+import { addReportCommand } from "./report.ts";
 import { reportError } from "./run-command.ts";
 import { addSweepCommand } from "./sweep.ts";
 import { addTrainCommand } from "./train.ts";
@@ -22,18 +24,12 @@ process.stderr.on("error", () => {}); // Nobody is left to tell.
 
 const program = new Command("dpo-train")
   .description("Direct Preference Optimization of Llama models on WebGPU.")
-  .usage("[options] [command [--help]]")
   .version(version, "-V, --version", "print the version")
   .helpOption("-h, --help", "print this, or behind a command its options")
   .helpCommand("help [command]", "print the options of a command")
   .addHelpText("after", "Exit codes: 0 done, 1 bug, 2 bad input, 3 device, 4 not finite, 130/143 stopped")
   .showHelpAfterError("(dpo-train --help lists the commands and options)")
-  // `help COMMAND`, --help and --version work as everywhere, and what is listed is to fit a screen.
-  .configureHelp({
-    visibleCommands: (of) => new Help().visibleCommands(of).filter((command) => command.name() !== "help"),
-    visibleOptions: (of) =>
-      new Help().visibleOptions(of).filter(({ long }) => long !== "--version" && (of.parent || long !== "--help")),
-  })
+  .configureHelp({ formatHelp })
   .configureOutput({
     outputError: (text, write) => write(printableLines(text.replace(/^error: /, "dpo-train: "))),
   })
@@ -46,6 +42,7 @@ addMergeCommand(program);
 addDevicesCommand(program);
 addPlanCommand(program);
 addSweepCommand(program);
+addReportCommand(program);
 addDataCommand(program);
 addTrainCommand(program); // Last: commands inherit the program's settings when they are made, and this one's are its own.
 

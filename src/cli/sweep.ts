@@ -2,6 +2,7 @@ import path from "node:path";
 import { type Command, Option } from "commander";
 import { loadSweep, type Sweep } from "../config/sweep.ts";
 import { DeviceError, ExpectedError, InputError, NonFiniteError } from "../errors.ts";
+import { incomparableSettings } from "../report/loss-scale.ts";
 import { renderSweepPage } from "../report/sweep-page.ts";
 import { checkSweep, type OpenRun } from "../sweep/check-sweep.ts";
 import { mergeBest } from "../sweep/merge-best.ts";
@@ -18,6 +19,7 @@ import type { SessionRequest } from "../train/session.ts";
 import { writeFileAtomically } from "../weights/atomic-file.ts";
 import { collect, sessionRequest } from "./device-options.ts";
 import { runCommand } from "./run-command.ts";
+import { reportRun } from "./run-report.ts";
 import { checkExecutor, EXECUTORS, type ExecutorChoice, runElsewhere } from "./sweep-executors.ts";
 
 interface SweepOptions extends ExecutorChoice {
@@ -114,7 +116,11 @@ async function trainAndReport(
   let failed: readonly FailedRun[] | null = [];
   try {
     if (open.length > 0 && executor === undefined) {
-      const training = { session, stopWorse: stopWorse !== undefined, onChange: refresh };
+      const onRunEnd = async (folder: string) => {
+        await reportRun(folder, terminal);
+        await refresh();
+      };
+      const training = { session, stopWorse: stopWorse !== undefined, onRunEnd };
       failed = await trainSweep(sweep, open, inputs, training, terminal, signal);
     } else if (open.length > 0) {
       failed = await trainElsewhere(sweep, open, options, refresh, terminal, signal);
@@ -166,7 +172,8 @@ async function runOne(
   const { status } = await readState(run.config.output_dir);
   if (isEnd(status)) return terminal.line(`${printable(run.name)} is ${status} already`);
   if (dryRun) return terminal.line(printable(run.name));
-  const options = { session, stopWorse: stopWorse !== undefined, onChange: async () => {} };
+  const onRunEnd = (folder: string) => reportRun(folder, terminal);
+  const options = { session, stopWorse: stopWorse !== undefined, onRunEnd };
   const [failed] = await trainSweep(sweep, [{ run, index }], new Inputs(), options, terminal, signal);
   if (failed) throw failed.error;
 }
@@ -193,9 +200,6 @@ async function writeResults(sweep: Sweep): Promise<void> {
   await writeFileAtomically(path.join(sweep.folder, "sweep.html"), renderSweepPage(results));
 }
 
-/** Settings that put losses of different runs on different scales. */
-const LOSS_SETTINGS = ["beta", "loss_type", "loss_weights", "label_smoothing", "f_divergence_type", "ld_alpha"];
-
 /** @param session to merge the best run with; null where this machine is not one to do it on */
 async function reportResults(
   sweep: Sweep,
@@ -210,8 +214,8 @@ async function reportResults(
   for (const { name, status, reason } of results.runs) {
     if (reason) terminal.line(`${printable(name)} ${status === "stopped" ? "was stopped" : "failed"}: ${reason}`);
   }
-  const scales = sweep.keys.filter((key) => LOSS_SETTINGS.includes(key));
-  if (scales.length > 0 && sweep.metric.name.endsWith("loss")) {
+  const scales = incomparableSettings(results);
+  if (scales.length > 0) {
     terminal.line(
       `note: losses of runs with different ${scales.join(" and ")} are not on one scale; sweep.metric: eval_rewards/accuracies compares the runs by what is`,
     );

@@ -6,6 +6,7 @@ import { printable } from "../text.ts";
 import { run } from "../train/run.ts";
 import { collect, type DeviceOptions, sessionRequest } from "./device-options.ts";
 import { runCommand } from "./run-command.ts";
+import { reportRun } from "./run-report.ts";
 
 interface TrainOptions extends DeviceOptions {
   readonly config?: string;
@@ -44,7 +45,8 @@ async function train(options: TrainOptions, terminal: Terminal, signal: AbortSig
   if (file === undefined) throw new InputError("a config is needed: dpo-train --config FILE (dpo-train --help)");
   const session = sessionRequest(options);
   const { config } = loadConfig(file, set);
-  await run({ ...session, config, profileSteps: profile, resume, dryRun }, terminal, signal);
+  const onEnd = (folder: string) => reportRun(folder, terminal);
+  await run({ ...session, config, profileSteps: profile, resume, onEnd, dryRun }, terminal, signal);
 }
 
 function whenInterrupted({ resume }: TrainOptions): string {

@@ -5,6 +5,7 @@ import { EVAL_PREFIX } from "../train/records.ts";
 import { formatNumber, formatShortly, NO_NUMBER } from "./browser/numbers.ts";
 import { type Content, type Html, html } from "./html.ts";
 import { finite } from "./lines.ts";
+import { incomparableSettings } from "./loss-scale.ts";
 import { metricLabel } from "./metric-names.ts";
 import { scoreOf } from "./run-scores.ts";
 import { type Column, renderTable } from "./table.ts";
@@ -22,11 +23,11 @@ export function renderRunsTable(results: SweepResults, { hrefOf, moreColumns = [
   const name = (run: RunResult): Content => {
     const href = hrefOf(run);
     return [
-      href === null ? run.name : html`<a href="${href}">${run.name}</a>`,
+      href === null ? breakable(run.name) : html`<a href="${href}">${breakable(run.name)}</a>`,
       run === best && html` <span class="best">★ best</span>`,
     ];
   };
-  return renderTable<RunResult>({
+  const table = renderTable<RunResult>({
     caption: "Runs",
     rows: results.runs,
     isMarked: (run) => run === best,
@@ -42,6 +43,14 @@ export function renderRunsTable(results: SweepResults, { hrefOf, moreColumns = [
       ...moreColumns,
     ],
   });
+  const scales = incomparableSettings(results).join(" and ");
+  const note = html`<p class="muted">Losses of runs with different ${scales} are not on one scale: accuracies compare what the runs have learnt.</p>`;
+  return html`${table}${scales !== "" && note}`;
+}
+
+/** A name that may go on in the next line behind its commas and slashes. */
+function breakable(name: string): Content {
+  return name.split(/(?<=[,/])/).map((part) => [part, html`<wbr>`]);
 }
 
 /** What else is shown of a run's last record: the KL divergence on the chosen answers if it was measured, else on all. */
@@ -99,7 +108,8 @@ export function renderStatus(status: RunResult["status"]): Html {
   return html`<span class="status ${status}">${status}</span>`;
 }
 
-function formatSteps({ steps, totalSteps }: RunResult): string {
+/** `12 / 16` */
+export function formatSteps({ steps, totalSteps }: RunResult): string {
   return totalSteps === null ? String(steps) : `${steps} / ${totalSteps}`;
 }
 

@@ -38,6 +38,8 @@ bdi { unicode-bidi: isolate; }
 
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: 0.75rem; padding: 0; margin: 1rem 0; }
 .cards div { background: var(--surface); border: 1px solid var(--border); border-radius: 0.5rem; padding: 0.6rem 0.8rem; }
+.cards .wide { grid-column: span 2; }
+.cards .wide dd { font-size: 1.05rem; }
 .cards dt { color: var(--text-muted); font-size: 0.85rem; }
 .cards dd { margin: 0; font-size: 1.25rem; font-variant-numeric: tabular-nums; }
 .cards small { display: block; color: var(--text-muted); font-size: 0.8rem; }
@@ -71,7 +73,7 @@ table { border-collapse: collapse; font-size: 0.9rem; overflow-wrap: normal; }
 .scrolling > table { min-width: 100%; }
 th, td { padding: 0.35rem 0.7rem; text-align: start; vertical-align: top; border-bottom: 1px solid var(--grid); max-width: 22rem; overflow-wrap: anywhere; unicode-bidi: isolate; }
 thead th { color: var(--text-muted); font-weight: 600; vertical-align: bottom; overflow-wrap: normal; }
-tbody th { font-weight: 600; min-width: 9rem; }
+tbody th { font-weight: 600; min-width: 6rem; overflow-wrap: break-word; }
 tbody tr:last-child > * { border-bottom: 0; }
 .numeric { text-align: end; font-variant-numeric: tabular-nums; }
 td.numeric { white-space: nowrap; }

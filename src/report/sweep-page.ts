@@ -49,9 +49,13 @@ function renderSweepCards(results: SweepResults): Html {
     (status) => html`<small>${runs.filter((run) => run.status === status).length} ${status}</small>`,
   );
   return renderCards([
-    ["runs", [runs.length, states]],
-    ["best run", best ? [best.name, html`<small>${settings}</small>`] : "none yet"],
-    [`its ${metricLabel(metric.name)}`, formatNumber(value)],
+    { name: "runs", content: [runs.length, states] },
+    {
+      name: "best run",
+      content: best ? [best.name, html`<small>${settings}</small>`] : "none yet",
+      isWide: best !== null,
+    },
+    best && { name: `its ${metricLabel(metric.name)}`, content: formatNumber(value) },
   ]);
 }
 

@@ -16,8 +16,8 @@ export interface TrainSweepOptions {
   readonly session: SessionRequest;
   /** End runs that lag behind the others. */
   readonly stopWorse: boolean;
-  /** Called when a run has come to an end. */
-  readonly onChange: () => Promise<void>;
+  /** Called with the folder of each run whose files are as it leaves them, also where it failed. */
+  readonly onRunEnd: (folder: string) => Promise<void>;
 }
 
 /** The exit code of what stopped on a loss, gradient or weight that is not finite. */
@@ -61,7 +61,6 @@ export async function trainSweep(
           session = null;
         }
       }
-      await options.onChange();
     }
     return failed;
   } finally {
@@ -75,12 +74,13 @@ async function trainOne(
   sweep: Sweep,
   { run }: OpenRun,
   inputs: Inputs,
-  { stopWorse }: Pick<TrainSweepOptions, "stopWorse">,
+  { stopWorse, onRunEnd }: Pick<TrainSweepOptions, "stopWorse" | "onRunEnd">,
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<void> {
   const options: TrainOptions = {
     toContinue: "the same command",
+    onEnd: onRunEnd,
     ...(stopWorse && { shouldStop: () => lagsBehind(sweep, run.config.output_dir) }),
   };
   await withFolderLock(run.config.output_dir, terminal, signal, async (signal) => {

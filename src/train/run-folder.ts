@@ -11,6 +11,8 @@ import type { LogRecord } from "./loop.ts";
 export const CONFIG_FILE = "config.yaml";
 export const RUN_FILE = "run.json";
 export const METRICS_FILE = "metrics.jsonl";
+/** The page that shows the run. */
+export const REPORT_FILE = "report.html";
 
 /** Of the process that writes into the folder: see folder-lock.ts. */
 export const LOCK_FILE = ".dpo-train.lock";
@@ -43,7 +45,7 @@ export async function requireFreshFolder(folder: string): Promise<void> {
  * @throws InputError
  */
 export async function requireOwnFolder(folder: string): Promise<void> {
-  const own = [CONFIG_FILE, RUN_FILE, METRICS_FILE, CHECKPOINTS_FOLDER];
+  const own = [CONFIG_FILE, RUN_FILE, METRICS_FILE, REPORT_FILE, CHECKPOINTS_FOLDER];
   const names = (await readdir(folder).catch(() => [] as string[])).filter((name) => !isOfLock(name));
   const complete = names.filter((name) => !name.endsWith(TEMPORARY_SUFFIX));
   // The config is the first file that a run writes.

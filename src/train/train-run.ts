@@ -45,6 +45,8 @@ export interface TrainOptions {
   readonly profiler?: StepProfiler | null;
   /** Asked after each evaluation: why the run should end there, null to go on. */
   readonly shouldStop?: (record: LogRecord) => Promise<string | null>;
+  /** Called when the run's files are as it leaves them, also where it fails. */
+  readonly onEnd?: ((folder: string) => Promise<void>) | undefined;
   /** How the user continues the run, as messages say it. */
   readonly toContinue?: string;
 }
@@ -88,7 +90,7 @@ async function trainWith(
   chosen: ChosenBatch,
   session: Session,
   begun: BegunRun,
-  { profiler = null, shouldStop, toContinue = "the same command with --resume" }: TrainOptions,
+  { profiler = null, shouldStop, onEnd, toContinue = "the same command with --resume" }: TrainOptions,
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<Stopped> {
@@ -179,6 +181,7 @@ async function trainWith(
       throw ending;
     } finally {
       await output.close();
+      await onEnd?.(output.path);
     }
   } finally {
     trained.release();

@@ -22,6 +22,8 @@ describe("help", () => {
       "merge",
       "devices",
       "plan",
+      "sweep",
+      "report",
       "data",
       "Exit codes",
     ]) {
@@ -34,6 +36,8 @@ describe("help", () => {
     ["merge", "--max-shard-size"],
     ["devices", "--json"],
     ["plan", "--shape"],
+    ["sweep", "--stop-worse"],
+    ["report", "--out"],
   ])("of %s", async (command, option) => {
     const { code, stdout } = await dpoTrain([command, "--help"]);
     expect(code).toBe(0);

@@ -57,6 +57,7 @@ it("while merging the adapter is left, and --resume merges", async () => {
     "checkpoints",
     "config.yaml",
     "metrics.jsonl",
+    "report.html",
     "run.json",
   ]);
   expect((await readdir(join(output, "adapter"))).sort()).toEqual(["adapter_config.json", "adapter_model.safetensors"]);
@@ -69,6 +70,7 @@ it("while merging the adapter is left, and --resume merges", async () => {
     "config.yaml",
     "merged",
     "metrics.jsonl",
+    "report.html",
     "run.json",
   ]);
 });

@@ -63,8 +63,10 @@ it("trains, evaluates, exports and tells about it; the same again from the confi
     "config.yaml",
     "merged",
     "metrics.jsonl",
+    "report.html",
     "run.json",
   ]);
+  expect(await readFile(join(output, "report.html"), "utf8")).toMatch(/^<!doctype html>[\s\S]*<\/html>\s*$/i);
   expect((await readdir(join(output, "adapter"))).sort()).toEqual(["adapter_config.json", "adapter_model.safetensors"]);
   expect((await readdir(join(output, "merged"))).sort()).toEqual((await readdir(rootPath(MODEL))).sort());
   expect(loadConfig(join(output, "config.yaml")).config).toEqual(loadConfig(training.config).config);
