@@ -33,7 +33,7 @@ transformers 5.18, PEFT 0.21) but for \`optim\`, \`logging_steps\`, \`eval_strat
 Every mistake is reported at once, with line and column, and nothing is ignored: an unknown key is an error, and so is a
 setting that has no effect beside the others.
 
-\`--set KEY=VALUE\` overrides a key from the command line. A key in \`lora\` or \`export\` is written with a dot
+\`--set KEY=VALUE\` overrides a key from the command line. A key in \`columns\`, \`lora\` or \`export\` is written with a dot
 (\`--set lora.r=8\`), VALUE is YAML (\`--set 'loss_type=[sigmoid, sft]'\`), and \`null\` removes the key so that its default
 holds (\`--set seed=null\`). Of two keys that exclude each other, the one that is set removes the other from the file:
 \`--set max_steps=5\` needs no \`--set num_train_epochs=null\`.

@@ -34,7 +34,7 @@ export async function openExample(): Promise<Example> {
   const { config } = loadConfig(root("configs/twin-tiny.yaml"));
   const folder = await openModelFolder(root(config.model));
   const count = config.per_device_train_batch_size * config.gradient_accumulation_steps;
-  const rows = await readPreferenceRows(root(config.dataset), count);
+  const rows = await readPreferenceRows(root(config.dataset), { maxRows: count });
   const tokenizer = await loadTokenizer(root(config.model));
   const { pairs } = tokenizeRows(rows, tokenizer, {
     promptTemplate: config.prompt_template,

@@ -76,6 +76,12 @@ export const EFFECTS: readonly Effect[] = [
     needs: "eval_strategy steps or epoch",
   },
   {
+    key: "dataset_test_split",
+    dependsOn: ["eval_dataset"],
+    isUsed: (config) => config.eval_dataset !== undefined,
+    needs: "eval_dataset",
+  },
+  {
     key: "eval_steps",
     dependsOn: [...EVALUATION],
     isUsed: (config) => config.eval_strategy === "steps",

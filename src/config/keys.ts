@@ -1,8 +1,8 @@
 import type { z } from "zod";
-import { type Config, configSchema, exportSchema, loraSchema, requirements } from "./schema.ts";
+import { type Config, columnsSchema, configSchema, exportSchema, loraSchema, requirements } from "./schema.ts";
 
 /** The keys whose value is a map of settings. */
-export const SECTIONS = { lora: loraSchema, export: exportSchema } as const;
+export const SECTIONS = { columns: columnsSchema, lora: loraSchema, export: exportSchema } as const;
 type Section = keyof typeof SECTIONS;
 
 /** A setting as messages and `--set` name it: `beta`, `lora.r`. */

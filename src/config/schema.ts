@@ -45,6 +45,13 @@ const path = z
   .string()
   .regex(/\S/)
   .refine((text) => !/\p{Cc}/u.test(text));
+const DATASET = "a .jsonl, .json, .csv or .parquet file, a folder of these, or a Hugging Face Hub id";
+const name = z
+  .string()
+  .regex(/\S/)
+  .refine((text) => !/\p{Cc}/u.test(text));
+const SPLIT = "the name of a split, of letters, digits, _ and .";
+const split = z.string().regex(/^\w+(\.\w+)*$/);
 const oneOf = (names: readonly string[]) => `one of ${list(names, "or")}`;
 
 function fitsFloat32(value: number): boolean {
@@ -78,6 +85,20 @@ export const loraSchema = z.strictObject({
   ),
 });
 
+const COLUMN = "the name of a column";
+const column = z.string().min(1).optional();
+
+export const columnsSchema = z.strictObject({
+  prompt: setting(column, COLUMN, "The column that holds the prompt, such as instruction or question."),
+  chosen: setting(column, COLUMN, "The column that holds the better answer."),
+  rejected: setting(column, COLUMN, "The column that holds the worse answer."),
+  system: setting(
+    column,
+    COLUMN,
+    "A column that holds a system message: with a chat template a turn of its own, else text before the prompt.",
+  ),
+});
+
 export const exportSchema = z.strictObject({
   // On by default: the output folder holds a model that can be used at once.
   merged_16bit: setting(
@@ -106,13 +127,33 @@ export const configSchema = z.strictObject({
   ),
   dataset: setting(
     path,
-    "a .jsonl or .json file",
-    "Preference pairs to train on: rows of prompt, chosen and rejected.",
+    DATASET,
+    "Preference pairs to train on, as text or as lists of messages. A Hub id may end with @REVISION.",
+  ),
+  dataset_config: setting(
+    name.optional(),
+    "the name of a configuration",
+    "Of a data set with several configurations: which one; of one without any: which folder. Unset: the default one.",
+  ),
+  dataset_train_split: setting(
+    split.optional(),
+    SPLIT,
+    "Of a folder or a data set on the Hub: the split to train on. Unset: train.",
   ),
   eval_dataset: setting(
     path.optional(),
-    "a .jsonl or .json file",
-    "Preference pairs to evaluate on. Instead of test_size.",
+    DATASET,
+    "Preference pairs to evaluate on; may be the same data set. Instead of test_size.",
+  ),
+  dataset_test_split: setting(
+    split.optional(),
+    SPLIT,
+    "Of a folder or a data set on the Hub in eval_dataset: the split to evaluate on. Unset: test.",
+  ),
+  columns: setting(
+    columnsSchema.prefault({}),
+    "a map of prompt, chosen, rejected and system",
+    "What the data calls its columns, where it does not call them prompt, chosen and rejected.",
   ),
   test_size: setting(
     z.number().gt(0).lt(1).optional(),

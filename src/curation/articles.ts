@@ -1,4 +1,4 @@
-import { readJsonRecords } from "../data/records.ts";
+import { readJsonRecords } from "../data/json-records.ts";
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
 import { readTextFile } from "../weights/regular-file.ts";

@@ -1,5 +1,5 @@
+import { readJsonRecords } from "../data/json-records.ts";
 import { createRowProblems } from "../data/problems.ts";
-import { readJsonRecords } from "../data/records.ts";
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
 import { decodeUtf8 } from "../weights/strict-json.ts";

@@ -2,15 +2,17 @@ import { InputError } from "../errors.ts";
 
 const SHOWN_PROBLEMS = 20;
 
-/** Where a row stands: the file as the user named it, and the line it starts on, from 1. */
+/** Where a row stands: the file as messages name it, and the line it starts on, from 1. */
 export interface RowSource {
   file: string;
   line: number;
+  /** In a file without lines (Parquet), `line` is the row's number. */
+  unit?: "row";
 }
 
-/** `file:line`, as every message about a row begins. */
-export function placeOf(source: RowSource): string {
-  return `${source.file}:${source.line}`;
+/** `file:line`, or `file row 17`: as every message about a row begins. */
+export function placeOf({ file, line, unit }: RowSource): string {
+  return unit === "row" ? `${file} row ${line}` : `${file}:${line}`;
 }
 
 /** Collects what is wrong with the rows of a data set, to report it all at once. */

@@ -7,40 +7,116 @@ export interface Message {
   [key: string]: unknown;
 }
 
+/** The names that columns have in the data, where they differ from ours. */
+export interface ColumnNames {
+  readonly prompt?: string | undefined;
+  readonly chosen?: string | undefined;
+  readonly rejected?: string | undefined;
+  readonly system?: string | undefined;
+}
+
 /** The columns of a row that count, each checked: text, or at least one message. */
 export interface RowColumns {
   prompt: string | Message[] | undefined;
   chosen: string | Message[];
   rejected: string | Message[];
+  /** The text of a column with the system message; "" where this row has none, undefined without such a column. */
+  system: string | undefined;
 }
 
 /** What makes a row unusable; it is collected and reported with the row's place. */
 export class RowProblem extends Error {}
 
+/** A row without a column that must be there: if it is the first, the file is laid out in a way that we do not know. */
+export class MissingColumn extends RowProblem {
+  readonly row: Readonly<Record<string, unknown>>;
+
+  constructor(message: string, row: Readonly<Record<string, unknown>>) {
+    super(message);
+    this.row = row;
+  }
+}
+
+/** Columns that would change what the chat template writes. */
+const NOT_SUPPORTED = ["tools", "chat_template_kwargs"];
+
+/** The columns of a file that `rowColumns` looks at, none where chosen or rejected is not among them. */
+export function wantedColumns(available: readonly string[], names: ColumnNames): string[] {
+  const [chosen, rejected] = [names.chosen ?? "chosen", names.rejected ?? "rejected"];
+  if (!available.includes(chosen) || !available.includes(rejected)) return [];
+  const given = [names.prompt ?? "prompt", names.system ?? "system", chosen, rejected];
+  const wanted = new Set([...given, ...PROMPT_LIKE, ...NOT_SUPPORTED]);
+  return available.filter((name) => wanted.has(name));
+}
+
+/** What other data sets call the prompt. */
+export const PROMPT_LIKE: readonly string[] = ["question", "instruction", "input", "query", "user_input"];
+
 /**
- * The columns of a JSON row. Other columns than prompt, chosen and rejected are ignored.
+ * The columns of a row: prompt, chosen and rejected, or as `names` has them. A row of Orca's kind has question and system
+ * in place of prompt. Other columns are ignored.
  *
  * @throws RowProblem naming the field, what is required and what was found
  */
-export function parseRowColumns(bytes: Uint8Array): RowColumns {
-  const row = parseJson(decodeText(bytes));
+export function rowColumns(row: unknown, names: ColumnNames): RowColumns {
   if (typeof row !== "object" || row === null || Array.isArray(row)) {
     throw new RowProblem(`a row must be an object with prompt, chosen and rejected, found ${describe(row)}`);
   }
   const columns = row as Record<string, unknown>;
-  const chosen = checkColumn("chosen", columns.chosen);
-  const rejected = checkColumn("rejected", columns.rejected);
-  const prompt = columns.prompt === undefined ? undefined : checkColumn("prompt", columns.prompt);
+  const get = (name: string): unknown => (Object.hasOwn(columns, name) ? columns[name] : undefined);
+  const required = (name: string): string | Message[] => {
+    if (get(name) !== undefined) return checkColumn(name, get(name));
+    throw new MissingColumn(`${shownName(name)} must be text or a list of messages, found nothing`, columns);
+  };
+  const chosen = required(names.chosen ?? "chosen");
+  const rejected = required(names.rejected ?? "rejected");
+  const isOrca = names.prompt === undefined && get("prompt") === undefined && isText(get("question"), get("system"));
+  const promptName = names.prompt ?? (isOrca ? "question" : "prompt");
+  const hasPrompt = names.prompt !== undefined || get(promptName) !== undefined;
+  const prompt = hasPrompt ? required(promptName) : undefined;
+  const systemName = names.system ?? (isOrca ? "system" : undefined);
+  if (prompt === undefined && typeof chosen === "string") refuseUnusedQuestion(columns, chosen);
   if (Array.isArray(chosen)) {
-    for (const name of ["tools", "chat_template_kwargs"]) {
-      if (columns[name] !== undefined && columns[name] !== null) {
-        throw new RowProblem(
-          `${name} is not supported: it would change what the chat template writes; remove the column`,
-        );
-      }
+    const present = NOT_SUPPORTED.find((name) => get(name) !== undefined && get(name) !== null);
+    if (present !== undefined) {
+      throw new RowProblem(
+        `${present} is not supported: it would change what the chat template writes; remove the column`,
+      );
     }
   }
-  return { prompt, chosen, rejected };
+  return { prompt, chosen, rejected, system: systemName && checkSystem(systemName, get(systemName)) };
+}
+
+/** Whether these are a question and a system message, of which the latter may be missing in a row. */
+function isText(question: unknown, system: unknown): boolean {
+  return typeof question === "string" && (typeof system === "string" || system === null);
+}
+
+function checkSystem(name: string, value: unknown): string {
+  if (value === undefined || value === null) return "";
+  if (typeof value === "string") return checkText(name, value);
+  throw new RowProblem(`${shownName(name)} must be text, found ${describe(value)}`);
+}
+
+/** Without a prompt column the prompt is what both answers start with; a question beside them would be lost in silence. */
+function refuseUnusedQuestion(columns: Readonly<Record<string, unknown>>, chosen: string): void {
+  const name = PROMPT_LIKE.find((name) => Object.hasOwn(columns, name) && typeof columns[name] === "string");
+  if (name === undefined) return;
+  const question = (columns[name] as string).trim();
+  if (question === "" || chosen.includes(question)) return;
+  const system = typeof columns.system === "string" ? ", system: system" : "";
+  throw new RowProblem(
+    `there is no prompt column, and the answers do not hold the text of ${name}: if that is the prompt, set columns: {prompt: ${name}${system}}`,
+  );
+}
+
+function shownName(name: string): string {
+  return printable(name, 40);
+}
+
+/** A JSON text as a value. @throws RowProblem when it is not UTF-8 or not JSON */
+export function parseRow(bytes: Uint8Array): unknown {
+  return parseJson(decodeText(bytes));
 }
 
 function decodeText(bytes: Uint8Array): string {
@@ -81,7 +157,8 @@ function parseJson(text: string): unknown {
   }
 }
 
-function checkColumn(name: string, value: unknown): string | Message[] {
+function checkColumn(column: string, value: unknown): string | Message[] {
+  const name = shownName(column);
   if (typeof value === "string") return checkText(name, value);
   if (!Array.isArray(value))
     throw new RowProblem(`${name} must be text or a list of messages, found ${describe(value)}`);
@@ -106,10 +183,12 @@ function checkText(name: string, text: string): string {
   return text;
 }
 
-function describe(value: unknown): string {
+/** A value in a few words, printable. */
+export function describe(value: unknown): string {
   if (value === undefined) return "nothing";
   if (value === null) return "null";
   if (typeof value === "string") return `the text "${printable(value, 40)}"`;
+  if (value instanceof Uint8Array) return "bytes that are not UTF-8";
   if (Array.isArray(value)) return value.length === 0 ? "an empty list" : "a list";
   if (typeof value === "object") return `an object with ${printable(Object.keys(value).join(", ") || "no keys", 60)}`;
   return `${typeof value === "number" ? "the number " : ""}${String(value)}`;

@@ -1,14 +1,32 @@
+import { list } from "../config/words.ts";
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
-import { splitSharedMessages, splitSharedText, startsWithMessages, type Triple } from "./extract-prompt.ts";
-import { createRowProblems, type RowSource } from "./problems.ts";
-import { readJsonRecords } from "./records.ts";
-import { type Message, parseRowColumns, type RowColumns, RowProblem } from "./row-columns.ts";
+import { readCsvRecords } from "./csv-records.ts";
+import { type DataFile, formatOf, READ_FORMATS, readChunks } from "./data-file.ts";
+import type { Triple } from "./extract-prompt.ts";
+import { splitJsonRecords } from "./json-records.ts";
+import { readParquetRecords } from "./parquet-records.ts";
+import { createRowProblems, placeOf, type RowSource } from "./problems.ts";
+import {
+  type ColumnNames,
+  type Message,
+  MissingColumn,
+  parseRow,
+  RowProblem,
+  rowColumns,
+  wantedColumns,
+} from "./row-columns.ts";
+import { LAYOUTS, type Layout, layOut, toRow } from "./row-layouts.ts";
+import { unknownLayout } from "./unknown-layout.ts";
 
 /** A preference pair as text, before any template. */
 export interface TextRow extends Triple<string> {
   kind: "text";
   source: RowSource;
+  /** The system message, where a column has one. */
+  system?: string;
+  /** The same pair as a conversation, where the text marks its turns as HH-RLHF does. */
+  dialogue?: Triple<Message[]>;
 }
 
 /** A preference pair as messages: the prompt's, and those of each answer without the prompt's. */
@@ -19,120 +37,96 @@ export interface MessagesRow extends Triple<Message[]> {
 
 export type PreferenceRow = TextRow | MessagesRow;
 
+export interface ReadRowsOptions {
+  /** Stop after this many rows. */
+  maxRows?: number | undefined;
+  /** What columns are called in the data. */
+  columns?: ColumnNames | undefined;
+}
+
 /**
- * Reads preference rows from a `.jsonl` or `.json` file. All rows of a file are laid out alike, in one of these ways:
- * text prompt, chosen and rejected; messages in all three, the answers with or without the prompt in front; a text
- * prompt beside whole conversations in chosen and rejected; chosen and rejected alone, text or conversations, where the
- * prompt is what both start with (TRL's `extract_prompt`). Other columns are ignored.
+ * Reads the preference rows of JSONL, JSON, CSV and Parquet files, one after another, as a stream. All are laid out alike,
+ * in one of these ways: text prompt, chosen and rejected; the same with question and system in place of prompt (Orca);
+ * messages in all three, the answers with or without the prompt in front; a text prompt beside whole conversations in
+ * chosen and rejected (UltraFeedback); chosen and rejected alone, text or conversations, where the prompt is what both
+ * start with (TRL's `extract_prompt`; HH-RLHF). Other columns are ignored.
  *
- * @param maxRows stop after this many rows
- * @throws InputError when the file cannot be read or holds no row, or naming by file, line and field the rows that
- *   cannot be used (the first 20, and how many there are)
+ * @param given the path of a file, or several files
+ * @throws InputError when a file cannot be read, there is no row, or the first row is laid out in none of these ways; or
+ *   naming by file, line and field the rows that cannot be used (the first 20, and how many there are)
  */
-export async function readPreferenceRows(file: string, maxRows = Number.POSITIVE_INFINITY): Promise<PreferenceRow[]> {
-  const name = printable(file);
+export async function readPreferenceRows(
+  given: string | readonly DataFile[],
+  { maxRows = Number.POSITIVE_INFINITY, columns = {} }: ReadRowsOptions = {},
+): Promise<PreferenceRow[]> {
+  const files = typeof given === "string" ? [{ path: given, name: printable(given) }] : given;
   const problems = createRowProblems();
   const rows: PreferenceRow[] = [];
-  let firstLayout: { layout: Layout; line: number } | undefined;
-  for await (const { line, bytes } of readJsonRecords(file)) {
+  let first: { layout: Layout; source: RowSource } | undefined;
+  for await (const { source, read } of readRecords(files, columns)) {
     if (rows.length + problems.count >= maxRows) break;
-    const source = { file: name, line };
     try {
-      const columns = layOut(parseRowColumns(bytes));
-      firstLayout ??= { layout: columns.layout, line };
-      if (columns.layout !== firstLayout.layout) {
-        const expected = `${LAYOUTS[firstLayout.layout]} (as on line ${firstLayout.line})`;
+      const laidOut = layOut(rowColumns(read(), columns));
+      first ??= { layout: laidOut.layout, source };
+      if (laidOut.layout !== first.layout) {
         throw new RowProblem(
-          `all rows of a file must be laid out alike: ${expected}, found ${LAYOUTS[columns.layout]}`,
+          `all rows of a data set must be laid out alike: ${LAYOUTS[first.layout]} (as ${whereOf(first.source, source)}), ` +
+            `found ${LAYOUTS[laidOut.layout]}`,
         );
       }
-      rows.push(toRow(columns, source));
+      rows.push(toRow(laidOut, source));
     } catch (error) {
       if (!(error instanceof RowProblem)) throw error;
+      const isFirst = rows.length + problems.count === 0;
+      if (isFirst && error instanceof MissingColumn) throw unknownLayout(error, source);
       problems.add(source, error.message);
     }
   }
   problems.throwIfAny();
-  if (rows.length === 0) throw new InputError(`${name}: must hold at least one row, found none`);
+  if (rows.length === 0) {
+    throw new InputError(
+      `${list(
+        files.map(({ name }) => name),
+        "and",
+      )}: must hold at least one row, found none`,
+    );
+  }
   return rows;
 }
 
-/** The ways in which a row can be laid out, as messages name them. */
-const LAYOUTS = {
-  text: "text in prompt, chosen and rejected",
-  sharedText: "text in chosen and rejected, and no prompt",
-  messages: "messages in prompt, chosen and rejected",
-  conversations: "messages in prompt, and chosen and rejected that repeat them",
-  promptedConversations: "a text prompt, and messages in chosen and rejected",
-  sharedMessages: "messages in chosen and rejected, and no prompt",
-};
-type Layout = keyof typeof LAYOUTS;
-
-/** A row's columns together with the layout they make up. */
-type LaidOut =
-  | ({ layout: "text" } & Triple<string>)
-  | { layout: "sharedText"; chosen: string; rejected: string }
-  | ({ layout: "messages" | "conversations" } & Triple<Message[]>)
-  | { layout: "promptedConversations"; prompt: string; chosen: Message[]; rejected: Message[] }
-  | { layout: "sharedMessages"; chosen: Message[]; rejected: Message[] };
-
-function layOut({ prompt, chosen, rejected }: RowColumns): LaidOut {
-  if (typeof chosen === "string" && typeof rejected === "string") {
-    if (prompt === undefined) return { layout: "sharedText", chosen, rejected };
-    if (typeof prompt === "string") return { layout: "text", prompt, chosen, rejected };
-    throw new RowProblem("prompt must be text where chosen and rejected are, found messages");
-  }
-  if (typeof chosen === "string" || typeof rejected === "string") {
-    throw new RowProblem("chosen and rejected must both be text or both be messages, found one of each");
-  }
-  if (prompt === undefined) return { layout: "sharedMessages", chosen, rejected };
-  if (typeof prompt === "string") return { layout: "promptedConversations", prompt, chosen, rejected };
-  const repeats = [chosen, rejected].filter((answer) => startsWithMessages(answer, prompt)).length;
-  if (repeats === 1) {
-    throw new RowProblem("chosen and rejected must both repeat the prompt's messages, or neither, found that one does");
-  }
-  return { layout: repeats === 2 ? "conversations" : "messages", prompt, chosen, rejected };
+function whereOf(first: RowSource, other: RowSource): string {
+  if (first.file !== other.file) return `in ${placeOf(first)}`;
+  return first.unit === "row" ? `in row ${first.line}` : `on line ${first.line}`;
 }
 
-function toRow(columns: LaidOut, source: RowSource): PreferenceRow {
-  switch (columns.layout) {
-    case "text":
-      return { kind: "text", prompt: columns.prompt, chosen: columns.chosen, rejected: columns.rejected, source };
-    case "sharedText":
-      if (columns.chosen === "" || columns.rejected === "") {
-        throw new RowProblem("chosen and rejected must not be empty where there is no prompt column");
-      }
-      return { kind: "text", ...splitSharedText(columns.chosen, columns.rejected), source };
-    case "messages":
-      return { kind: "messages", prompt: columns.prompt, chosen: columns.chosen, rejected: columns.rejected, source };
-    case "conversations": {
-      const chosen = columns.chosen.slice(columns.prompt.length);
-      const rejected = columns.rejected.slice(columns.prompt.length);
-      if (chosen.length === 0 || rejected.length === 0) {
-        throw new RowProblem("chosen and rejected must hold an answer after the prompt's messages, found none");
-      }
-      return { kind: "messages", prompt: columns.prompt, chosen, rejected, source };
-    }
-    case "promptedConversations":
-    case "sharedMessages": {
-      const parts = splitSharedMessages(columns.chosen, columns.rejected);
-      if (parts.prompt.length === 0) {
-        throw new RowProblem(
-          "chosen and rejected must start with the same message, which is the prompt; found different ones",
-        );
-      }
-      if (columns.layout === "promptedConversations") checkPromptText(columns.prompt, parts.prompt);
-      return { kind: "messages", ...parts, source };
-    }
-    default:
-      return columns satisfies never;
-  }
+/** A row as a file holds it, not looked at yet. */
+interface DataRecord {
+  source: RowSource;
+  /** @throws RowProblem */
+  read: () => unknown;
 }
 
-/** A text prompt beside conversations says nothing new; where it differs from them, the row is not what it seems. */
-function checkPromptText(prompt: string, messages: readonly Message[]): void {
-  if (messages.some(({ content }) => content.trim() === prompt.trim())) return;
-  throw new RowProblem(
-    `prompt must be one of the messages that chosen and rejected share, found the text "${printable(prompt, 40)}"`,
-  );
+async function* readRecords(files: readonly DataFile[], names: ColumnNames): AsyncGenerator<DataRecord> {
+  for (const file of files) yield* readFileRecords(file, names);
+}
+
+async function* readFileRecords(file: DataFile, names: ColumnNames): AsyncGenerator<DataRecord> {
+  const { name } = file;
+  const found = formatOf(file.path);
+  if (!found) {
+    throw new InputError(`${name}: preference data must be in ${READ_FORMATS}; convert other formats to one of these`);
+  }
+  const { format, isGzip } = found;
+  if (format === "parquet") {
+    for await (const { row, values } of readParquetRecords(file, (available) => wantedColumns(available, names))) {
+      yield { source: { file: name, line: row, unit: "row" }, read: () => values };
+    }
+  } else if (format === "csv" || format === "tsv") {
+    const records = readCsvRecords(readChunks(file, isGzip), name, format === "csv" ? "," : "\t");
+    for await (const { line, read } of records) yield { source: { file: name, line }, read };
+  } else {
+    for await (const { line, bytes } of splitJsonRecords(readChunks(file, isGzip), name, format)) {
+      yield { source: { file: name, line }, read: () => parseRow(bytes) };
+    }
+  }
 }

@@ -17,7 +17,8 @@ export function fillTemplate(template: Exclude<PromptTemplate, "chat">, prompt: 
 
 /**
  * A row as the tokenizer takes it: text with the template around the prompt, or messages for the model's chat template,
- * to which `chat` turns a text row: the prompt one user message, each answer one assistant message.
+ * to which `chat` turns a text row: a dialogue its turns; else the prompt one user message after the system message, each
+ * answer one assistant message. In a text template the system message stands before the prompt, with an empty line between.
  *
  * @throws RowProblem for a row of messages with a template that applies to text only
  */
@@ -30,13 +31,17 @@ export function applyPromptTemplate(row: PreferenceRow, template: PromptTemplate
     }
     return row;
   }
-  return template === "chat" ? toMessages(row) : { ...row, prompt: fillTemplate(template, row.prompt) };
+  if (template === "chat") return toMessages(row);
+  const { prompt, chosen, rejected, source, system } = row;
+  const instruction = system === undefined ? prompt : `${system}\n\n${prompt}`;
+  return { kind: "text", prompt: fillTemplate(template, instruction), chosen, rejected, source };
 }
 
-function toMessages({ prompt, chosen, rejected, source }: TextRow): MessagesRow {
+function toMessages({ prompt, chosen, rejected, source, system, dialogue }: TextRow): MessagesRow {
+  if (dialogue) return { kind: "messages", ...dialogue, source };
   return {
     kind: "messages",
-    prompt: [{ role: "user", content: prompt }],
+    prompt: [...(system === undefined ? [] : [{ role: "system", content: system }]), { role: "user", content: prompt }],
     chosen: [{ role: "assistant", content: chosen }],
     rejected: [{ role: "assistant", content: rejected }],
     source,

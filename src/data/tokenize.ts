@@ -2,7 +2,7 @@ import type { PromptTemplate } from "../config/names.ts";
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
 import type { ChatTemplate } from "./chat-template.ts";
-import { createRowProblems, type RowSource } from "./problems.ts";
+import { createRowProblems, placeOf, type RowSource } from "./problems.ts";
 import { RowProblem } from "./row-columns.ts";
 import type { MessagesRow, PreferenceRow, TextRow } from "./rows.ts";
 import { applyPromptTemplate, fillTemplate } from "./templates.ts";
@@ -77,7 +77,7 @@ export function tokenizeRows(
   if (pairs.length === 0 && first) {
     throw new InputError(
       `${first.source.file}: no row is left: the prompt alone of each fills max_length ${maxLength} ` +
-        `(line ${first.source.line}: ${first.promptTokens} tokens); raise max_length`,
+        `(${placeOf(first.source)}: ${first.promptTokens} tokens); raise max_length`,
     );
   }
   return { pairs, dropped };

@@ -41,7 +41,8 @@ export async function fileSizeBytes(path: string): Promise<number | undefined> {
   }
 }
 
-async function readCommit(repositoryPath: string, revision: string): Promise<string | undefined> {
+/** The commit that the cache knows a revision by; undefined when it knows none. */
+export async function readCommit(repositoryPath: string, revision: string): Promise<string | undefined> {
   if (COMMIT_HASH.test(revision)) return revision;
   const path = join(repositoryPath, "refs", revision);
   if ((await fileSizeBytes(path)) === undefined) return undefined;
@@ -71,11 +72,18 @@ async function missingModelFiles(folder: string): Promise<string[]> {
  * @throws InputError when the cache cannot be read.
  */
 export async function findModelSnapshot(repositoryPath: string, revision: string): Promise<Snapshot | undefined> {
-  try {
+  return readingCache(repositoryPath, async () => {
     const commit = await readCommit(repositoryPath, revision);
     if (commit === undefined) return undefined;
     const folder = snapshotFolder(repositoryPath, commit);
     return { folder, commit, missing: await missingModelFiles(folder) };
+  });
+}
+
+/** @throws InputError when the file system does not let the cache be read */
+export async function readingCache<T>(repositoryPath: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === undefined) throw error;

@@ -12,6 +12,7 @@ export interface HubConnection {
   token: string | undefined;
   /** Where the repository is named and which it is, the start of every message: `model owner/name`. */
   subject: string;
+  type: "model" | "dataset";
   /** `owner/name`. */
   repository: string;
   revision: string;
@@ -113,11 +114,12 @@ function asTransient(error: unknown, connection: HubConnection): TransientError 
 }
 
 function unreachable(connection: HubConnection, failure: TransientError, attempts: number): InputError {
-  const { subject, repository, networkHint } = connection;
+  const { subject, repository, type, networkHint } = connection;
+  const typeOption = type === "dataset" ? " --repo-type dataset" : "";
   return new InputError(
     `${subject} cannot be downloaded: ${failure.message}${attempts > 1 ? ` (${attempts} attempts)` : ""}; ` +
       "run again to go on where this stopped, or download it on a machine with network access " +
-      `(hf download ${repository} --local-dir FOLDER) and give that folder${networkHint}`,
+      `(hf download ${repository}${typeOption} --local-dir FOLDER) and give that folder${networkHint}`,
     { cause: failure },
   );
 }
@@ -160,9 +162,18 @@ function requestedWaitMs(headers: Headers): number | undefined {
   return seconds === undefined ? undefined : Number(seconds) * 1000;
 }
 
+/** The repository is there, and has no such branch, tag or commit. */
+export class RevisionNotFound extends InputError {}
+
+/** A repository's address, of which its pages and files are parts. */
+export function repositoryUrl({ endpoint, type, repository }: HubConnection): string {
+  return `${endpoint}/${type === "dataset" ? "datasets/" : ""}${repository}`;
+}
+
 function refusal(connection: HubConnection, status: number, errorCode: string | null): InputError {
-  const { subject, endpoint, repository, revision, token } = connection;
-  const page = `${endpoint}/${repository}`;
+  const { subject, endpoint, type, revision, token } = connection;
+  const page = repositoryUrl(connection);
+  const local = type === "dataset" ? "local file or folder" : "local folder";
   if (errorCode === "GatedRepo" || status === 403) {
     return new InputError(
       `${subject} is gated or private (${status}): accept its licence on ${page}, then set HF_TOKEN to ` +
@@ -170,19 +181,19 @@ function refusal(connection: HubConnection, status: number, errorCode: string | 
     );
   }
   if (errorCode === "RevisionNotFound") {
-    return new InputError(`${subject} has no revision "${printable(revision)}" (${status}): see ${page}`);
+    return new RevisionNotFound(`${subject} has no revision "${printable(revision)}" (${status}): see ${page}`);
   }
   // Without a token the Hub answers 401 both for what is private and for what does not exist.
   if (status === 401) {
     return new InputError(
       token
         ? `${subject}: the Hub does not accept the token in use (401): set HF_TOKEN to a valid one, and accept the licence on ${page} if there is one`
-        : `${subject} is no local folder, and on the Hub does not exist or is gated or private (401): check the name; if it is right, accept the licence on ${page} and set HF_TOKEN to a token of that account`,
+        : `${subject} is no ${local}, and on the Hub does not exist or is gated or private (401): check the name; if it is right, accept the licence on ${page} and set HF_TOKEN to a token of that account`,
     );
   }
   if (status === 404) {
     return new InputError(
-      `${subject} is no local folder, and ${endpoint} has no such repository or revision "${printable(revision)}" (404)` +
+      `${subject} is no ${local}, and ${endpoint} has no such repository or revision "${printable(revision)}" (404)` +
         `${token ? "" : "; if it is private, set HF_TOKEN"}`,
     );
   }

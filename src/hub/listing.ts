@@ -1,20 +1,21 @@
 /** What a repository holds at a revision, as far as a model folder needs it. */
-import { type ListFileEntry, listFiles, modelInfo, type RepoId } from "@huggingface/hub";
+import { datasetInfo, type ListFileEntry, listFiles, modelInfo, type RepoId } from "@huggingface/hub";
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
 import { COMMIT_HASH } from "./cache.ts";
-import { apiFetch, callHub, type HubConnection } from "./http.ts";
+import { apiFetch, callHub, type HubConnection, repositoryUrl } from "./http.ts";
 import { assertModelRepository, assertRelativePath, isCompanionFile, isWeightFile } from "./model-files.ts";
 import type { RemoteFile } from "./transfer.ts";
 
-/** No repository of a model comes near; a server that never ends its list does. */
+/** No repository of a model or of pairs comes near; a server that never ends its list does. */
 const MAX_LISTED_FILES = 100_000;
 
 /** The commit that the connection's revision is now. */
 export async function fetchCommit(connection: HubConnection, repo: RepoId): Promise<string> {
   const { endpoint, revision, subject } = connection;
+  const info = repo.type === "dataset" ? datasetInfo<"sha"> : modelInfo<"sha">;
   const { sha } = await callHub(connection, () =>
-    modelInfo({
+    info({
       name: repo.name,
       revision,
       additionalFields: ["sha"],
@@ -38,31 +39,54 @@ export async function fetchFileList(
   repo: RepoId,
   commit: string,
 ): Promise<Map<string, RemoteFile>> {
+  const entries = await listRepository(connection, repo, commit, false);
+  assertModelRepository(
+    entries.map((entry) => entry.path),
+    connection.subject,
+  );
+  const wanted = entries.filter(({ path }) => isCompanionFile(path) || isWeightFile(path));
+  return new Map(wanted.map((entry) => [entry.path, remoteFile(entry, commit, connection)]));
+}
+
+/** Every file of the repository by its path, folders and all. @throws InputError when they cannot be trusted or checked */
+export async function fetchAllFiles(
+  connection: HubConnection,
+  repo: RepoId,
+  commit: string,
+): Promise<Map<string, RemoteFile>> {
+  const entries = await listRepository(connection, repo, commit, true);
+  return new Map(entries.map((entry) => [entry.path, remoteFile(entry, commit, connection)]));
+}
+
+async function listRepository(
+  connection: HubConnection,
+  repo: RepoId,
+  commit: string,
+  recursive: boolean,
+): Promise<ListFileEntry[]> {
   const { endpoint, subject } = connection;
-  const entries = await callHub(connection, async () => {
+  const options = { repo, revision: commit, recursive, hubUrl: endpoint, fetch: apiFetch(connection) };
+  return callHub(connection, async () => {
     const files: ListFileEntry[] = [];
-    for await (const entry of listFiles({ repo, revision: commit, hubUrl: endpoint, fetch: apiFetch(connection) })) {
+    for await (const entry of listFiles(options)) {
       assertRelativePath(entry.path, subject);
       files.push(entry);
       if (files.length > MAX_LISTED_FILES) throw new InputError(`${subject} lists over ${MAX_LISTED_FILES} files`);
     }
     return files.filter((entry) => entry.type === "file");
   });
-  assertModelRepository(
-    entries.map((entry) => entry.path),
-    subject,
-  );
-  const wanted = entries.filter(({ path }) => isCompanionFile(path) || isWeightFile(path));
-  const base = `${endpoint}/${repo.name}/resolve/${commit}`;
-  return new Map(wanted.map((entry) => [entry.path, remoteFile(entry, base, subject)]));
 }
 
-function remoteFile(entry: ListFileEntry, base: string, subject: string): RemoteFile {
+function remoteFile(entry: ListFileEntry, commit: string, connection: HubConnection): RemoteFile {
   const { path, lfs } = entry;
   const hash = lfs ? lfs.oid : entry.oid;
   const sizeBytes = lfs ? lfs.size : entry.size;
   if (!(lfs ? /^[0-9a-f]{64}$/ : COMMIT_HASH).test(String(hash)) || !Number.isSafeInteger(sizeBytes) || sizeBytes < 0) {
-    throw new InputError(`${subject}: the server lists ${path} without a size and hash to check it against`);
+    const shown = printable(path);
+    throw new InputError(
+      `${connection.subject}: the server lists ${shown} without a size and hash to check it against`,
+    );
   }
-  return { path, url: `${base}/${path}`, sizeBytes, hash: String(hash), algorithm: lfs ? "sha256" : "git-sha1" };
+  const url = `${repositoryUrl(connection)}/resolve/${commit}/${path.split("/").map(encodeURIComponent).join("/")}`;
+  return { path, url, sizeBytes, hash: String(hash), algorithm: lfs ? "sha256" : "git-sha1" };
 }

@@ -58,7 +58,7 @@ export function shardNames(indexText: string, place: string): string[] {
 export function assertRelativePath(path: string, subject: string): void {
   if (path === "" || path.startsWith("/") || path.includes("\0") || path.split("/").includes("..")) {
     throw new InputError(
-      `${subject}: the server lists a file that would leave the model's folder, "${printable(path)}"; nothing was downloaded`,
+      `${subject}: the server lists a file that would leave the repository's folder, "${printable(path)}"; nothing was downloaded`,
     );
   }
 }

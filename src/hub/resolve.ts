@@ -5,7 +5,7 @@ import type { RepoId } from "@huggingface/hub";
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
 import { findModelSnapshot, repositoryFolder } from "./cache.ts";
-import { type DownloadProgress, downloadModel } from "./download.ts";
+import { downloadModel } from "./download.ts";
 import {
   type Environment,
   expandHome,
@@ -16,7 +16,8 @@ import {
   isOffline,
   mayUseSymlinks,
 } from "./environment.ts";
-import { DEFAULT_TIMING, type RetryTiming } from "./http.ts";
+import { DEFAULT_TIMING, type HubConnection, type RetryTiming } from "./http.ts";
+import type { DownloadProgress, HubCache } from "./snapshot.ts";
 
 /** A model folder, and where it comes from. */
 export type ResolvedModel =
@@ -66,53 +67,71 @@ export async function resolveModel(reference: string, options: ResolveOptions = 
   if (kind === "file") {
     throw new InputError(`${place} "${printable(reference)}" is a file: give the folder that holds config.json`);
   }
-  const { repo, revision } = parseHubReference(reference, place);
+  const found = parseHubReference(reference, place);
+  const { repo, revision } = found;
   const subject = `${place} ${repo.name}`;
   const origin = { repository: repo.name, revision };
 
-  const cacheFolder = resolve(hubCacheFolder(env));
-  const snapshot = await findModelSnapshot(repositoryFolder(cacheFolder, repo), revision);
+  const cache = hubCache(env);
+  const snapshot = await findModelSnapshot(repositoryFolder(cache.folder, repo), revision);
   if (snapshot?.missing.length === 0) {
     return { source: "cache", folder: snapshot.folder, ...origin, commit: snapshot.commit };
   }
   if (isOffline(env)) {
     const state = snapshot ? `lacks ${printable(snapshot.missing.join(", "))}` : `has no revision "${revision}" of it`;
     throw new InputError(
-      `${subject} is not a local folder, HF_HUB_OFFLINE forbids the network, and the cache ${printable(cacheFolder)} ` +
+      `${subject} is not a local folder, HF_HUB_OFFLINE forbids the network, and the cache ${printable(cache.folder)} ` +
         `${state}: unset HF_HUB_OFFLINE, or give a local folder`,
     );
   }
-  const connection = {
+  const connection = await connect(found, subject, options);
+  const { folder, commit } = await downloadModel(connection, repo, cache, options.onProgress ?? (() => {}));
+  return { source: "download", folder, ...origin, commit };
+}
+
+/** The Hub's cache, as the environment has it. */
+export function hubCache(env: Environment): HubCache {
+  return { folder: resolve(hubCacheFolder(env)), symlinks: mayUseSymlinks(env) };
+}
+
+/** @param subject the start of every message. @throws InputError where the environment's endpoint or token is unusable */
+export async function connect(
+  { repo, revision }: HubReference,
+  subject: string,
+  { env = process.env, timing = DEFAULT_TIMING, onNotice = () => {}, signal }: ResolveOptions,
+): Promise<HubConnection> {
+  return {
     endpoint: hubEndpoint(env),
     token: await findToken(env),
     subject,
-    ...origin,
+    type: repo.type === "dataset" ? "dataset" : "model",
+    repository: repo.name,
+    revision,
     networkHint: ignoresProxy(env) ? " (Node uses HTTPS_PROXY from 22.21 or 24.5 on, with NODE_USE_ENV_PROXY=1)" : "",
-    timing: options.timing ?? DEFAULT_TIMING,
-    onNotice: options.onNotice ?? (() => {}),
-    ...(options.signal ? { signal: options.signal } : {}),
+    timing,
+    onNotice,
+    ...(signal ? { signal } : {}),
   };
-  const { folder, commit } = await downloadModel(
-    connection,
-    repo,
-    cacheFolder,
-    mayUseSymlinks(env),
-    options.onProgress ?? (() => {}),
-  );
-  return { source: "download", folder, ...origin, commit };
 }
 
 /** The folder of a model as far as it is on this machine, whole or not: local, or in the Hub's cache; else null. */
 export async function findModelFolder(reference: string, env: Environment = process.env): Promise<string | null> {
   const local = expandHome(reference, env);
   if ((await localKind(local)) === "folder") return resolve(local);
-  if (!REPOSITORY.test(reference.split("@")[0]!)) return null;
+  if (!looksLikeHubId(reference)) return null;
   const { repo, revision } = parseHubReference(reference, "model");
   const snapshot = await findModelSnapshot(repositoryFolder(resolve(hubCacheFolder(env)), repo), revision);
   return snapshot?.folder ?? null;
 }
 
-async function localKind(path: string): Promise<"folder" | "file" | undefined> {
+/** Whether a reference could name a repository of the Hub: `owner/name`, with or without a revision. */
+export function looksLikeHubId(reference: string): boolean {
+  const name = reference.split("@")[0]!;
+  return REPOSITORY.test(name) && !FILE_EXTENSION.test(name);
+}
+
+/** Whether there is a folder or a file at a path, or nothing. */
+export async function localKind(path: string): Promise<"folder" | "file" | undefined> {
   // A NUL names no file, and Node answers it with an error that is not the system's.
   if (path === "" || path.includes("\0")) return undefined;
   try {
@@ -129,7 +148,8 @@ async function localKind(path: string): Promise<"folder" | "file" | undefined> {
  *
  * @throws InputError saying whether it looks like a path that does not exist, or like neither.
  */
-export function parseHubReference(reference: string, place: string): HubReference {
+export function parseHubReference(reference: string, place: string, type: "model" | "dataset" = "model"): HubReference {
+  const local = type === "dataset" ? "file or folder" : "folder";
   const shown = `${place} "${printable(reference)}"`;
   const at = reference.indexOf("@");
   const name = at < 0 ? reference : reference.slice(0, at);
@@ -137,16 +157,16 @@ export function parseHubReference(reference: string, place: string): HubReferenc
   const isPath = /^[./~]|\\|\/.*\/|\/$/.test(name) || FILE_EXTENSION.test(name);
   if (isPath) {
     throw new InputError(
-      `${shown} does not exist: give an existing folder (a relative path starts at ${printable(process.cwd(), 1000)}), or a Hub id as owner/name`,
+      `${shown} does not exist: give an existing ${local} (a relative path starts at ${printable(process.cwd(), 1000)}), or a Hub id as owner/name`,
     );
   }
   if (!REPOSITORY.test(name) || /--|\.\.|\.git$/.test(name)) {
     throw new InputError(
-      `${shown} is neither an existing folder nor a Hub id: write owner/name, owner/name@revision, or a path to a folder`,
+      `${shown} is neither an existing ${local} nor a Hub id: write owner/name, owner/name@revision, or a path to a ${local}`,
     );
   }
   if (BAD_REVISION.test(revision)) {
     throw new InputError(`${shown} has no usable revision after "@": give a branch, a tag or a commit`);
   }
-  return { repo: { type: "model", name }, revision };
+  return { repo: { type, name }, revision };
 }

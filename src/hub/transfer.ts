@@ -8,7 +8,7 @@ import { type Attempt, type HubConnection, request, TransientError, withRetries 
 import { http1Options } from "./http1.ts";
 
 export interface RemoteFile {
-  /** Name in the repository: letters, digits, `.`, `_` and `-`. */
+  /** Path in the repository, with "/". */
   path: string;
   url: string;
   sizeBytes: number;

@@ -7,9 +7,10 @@ import { trainTestSplit } from "../data/split.ts";
 import { encodePrompt } from "../data/tokenize.ts";
 import { loadTokenizer } from "../data/tokenizer.ts";
 import { InputError } from "../errors.ts";
-import { findModelFolder } from "../hub/resolve.ts";
+import { NotCached } from "../hub/dataset.ts";
+import { findModelFolder, looksLikeHubId } from "../hub/resolve.ts";
 import { printable } from "../text.ts";
-import { readData, tokenizeData } from "../train/prepare-data.ts";
+import { type DataRows, readData, tokenizeData } from "../train/prepare-data.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 import { readLlamaConfig } from "../weights/model-folder.ts";
 import { MODEL_SHAPES } from "./model-shapes.ts";
@@ -48,10 +49,7 @@ export async function planSources(
   const { name: modelName, model } = await shapeOf(config.model, folder, shape);
   const tokenizer =
     folder !== null && existsSync(path.join(folder, "tokenizer.json")) ? await loadTokenizer(folder) : null;
-  const absent = [config.dataset, ...(config.eval_dataset === undefined ? [] : [config.eval_dataset])].filter(
-    (file) => !existsSync(file),
-  );
-  const rows = pairs === undefined && absent.length === 0 ? await readData(config) : null;
+  const { rows, absent } = pairs === undefined ? await readAvailable(config) : { rows: null, absent: [] };
   const prompt = config.sample_prompt;
   const promptTokens =
     tokenizer && prompt !== undefined && encodePrompt(prompt, tokenizer, config.prompt_template).length;
@@ -75,7 +73,7 @@ export async function planSources(
     train: new Array<PairTokens>(counts.train).fill(pair),
     evaluation: new Array<PairTokens>(counts.evaluation).fill(pair),
     assumptions: [
-      ...(absent.length > 0 && pairs === undefined
+      ...(absent.length > 0
         ? [
             `${ASSUMED_ROWS} pairs, as ${absent.map((file) => printable(file)).join(" and ")} cannot be read here (--pairs says how many)`,
           ]
@@ -84,6 +82,19 @@ export async function planSources(
       ...(!rows && config.eval_dataset !== undefined ? ["the pairs of eval_dataset are not counted"] : []),
     ],
   };
+}
+
+/** The rows of data sets that are here, locally or in the Hub's cache; else which of them are not. */
+async function readAvailable(config: Config): Promise<{ rows: DataRows | null; absent: readonly string[] }> {
+  const named = [config.dataset, ...(config.eval_dataset === undefined ? [] : [config.eval_dataset])];
+  const absent = named.filter((reference) => !existsSync(reference) && !looksLikeHubId(reference));
+  if (absent.length > 0) return { rows: null, absent };
+  try {
+    return { rows: await readData(config, { env: { ...process.env, HF_HUB_OFFLINE: "1" } }), absent };
+  } catch (error) {
+    if (error instanceof NotCached) return { rows: null, absent: named.filter((reference) => !existsSync(reference)) };
+    throw error;
+  }
 }
 
 /** Of a data set of so many rows that is divided as the config says. */

@@ -2,7 +2,7 @@ import type { Sweep, SweepRun } from "../config/sweep.ts";
 import { InputError } from "../errors.ts";
 import type { Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
-import { withRun } from "../train/begin-run.ts";
+import { fetching, withRun } from "../train/begin-run.ts";
 import type { Inputs } from "../train/inputs.ts";
 import { reportPreflight } from "../train/prepare-run.ts";
 import { isEnd } from "./results.ts";
@@ -38,7 +38,8 @@ export async function checkSweep(
     terminal.status(`checking run ${index + 1} of ${sweep.runs.length}`);
     await requireSameSettings(run);
     const { status, dataSha256 } = await readState(run.config.output_dir);
-    if (dataSha256) requireSameData(run, dataSha256, (await inputs.rows(run.config)).sha256);
+    if (dataSha256)
+      requireSameData(run, dataSha256, (await inputs.rows(run.config, fetching("data", terminal, signal))).sha256);
     if (isEnd(status)) continue;
     await withRun(run.config, status === "pending" ? undefined : true, inputs, SILENT, signal, async ({ prepared }) => {
       if (prepared.data !== shownData) reportPreflight(prepared, terminal);

@@ -8,6 +8,7 @@ import { resolveModel } from "../hub/resolve.ts";
 import { openDevice } from "../platform/dawn.ts";
 import type { Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
+import { fetching } from "../train/begin-run.ts";
 import { formatShare } from "../train/progress.ts";
 import type { SessionRequest } from "../train/session.ts";
 import { openModelFolder } from "../weights/model-folder.ts";
@@ -22,7 +23,7 @@ export async function mergeBest(
 ): Promise<void> {
   const outputFolder = path.join(config.output_dir, "merged");
   if (!settings.merged_16bit || existsSync(outputFolder)) return;
-  const model = await resolveModel(config.model, { signal, onNotice: terminal.line });
+  const model = await resolveModel(config.model, fetching("model", terminal, signal));
   const base = await openModelFolder(model.folder);
   try {
     const adapter = await readPeftAdapter(path.join(config.output_dir, "adapter"), base.config);

@@ -1,5 +1,5 @@
 import type { Config } from "../config/schema.ts";
-import { resolveModel } from "../hub/resolve.ts";
+import { type ResolveOptions, resolveModel } from "../hub/resolve.ts";
 import type { Terminal } from "../terminal.ts";
 import { openModelFolder } from "../weights/model-folder.ts";
 import { findCheckpoint, type ResumeChoice, type Resumed } from "./checkpoint/find-checkpoint.ts";
@@ -31,13 +31,8 @@ export async function withRun<T>(
   use: (begun: BegunRun) => Promise<T>,
 ): Promise<T> {
   const resumed = await findCheckpoint(config.output_dir, resume, terminal);
-  const rows = await inputs.rows(config);
-  const model = await resolveModel(config.model, {
-    signal,
-    onNotice: terminal.line,
-    onProgress: ({ doneBytes, totalBytes }) =>
-      terminal.status(`fetching the model: ${formatShare(doneBytes, totalBytes)}`),
-  });
+  const rows = await inputs.rows(config, fetching("data", terminal, signal));
+  const model = await resolveModel(config.model, fetching("model", terminal, signal));
   const folder = await openModelFolder(model.folder);
   try {
     const prepared = await prepareRun(config, rows, model, folder, inputs);
@@ -46,4 +41,14 @@ export async function withRun<T>(
   } finally {
     await folder.close();
   }
+}
+
+/** How a download tells what it does. */
+export function fetching(what: string, terminal: Terminal, signal: AbortSignal): ResolveOptions {
+  return {
+    signal,
+    onNotice: terminal.line,
+    onProgress: ({ doneBytes, totalBytes }) =>
+      terminal.status(`fetching the ${what}: ${formatShare(doneBytes, totalBytes)}`),
+  };
 }

@@ -1,6 +1,7 @@
 import { SETTING_KEYS, type SettingKey, settingOf } from "../config/keys.ts";
 import type { Config } from "../config/schema.ts";
 import { loadTokenizer, type PairTokenizer } from "../data/tokenizer.ts";
+import type { ResolveOptions } from "../hub/resolve.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 import { type DataRows, type PreparedData, readData, tokenizeData } from "./prepare-data.ts";
 
@@ -45,9 +46,9 @@ export class Inputs {
   readonly #tokenizer = lastOne<PairTokenizer>();
   readonly #data = lastOne<PreparedData>();
 
-  /** The rows that a config names. @throws InputError naming file and line */
-  rows(config: Config): Promise<DataRows> {
-    return this.#rows(dataKey(config), () => readData(config));
+  /** The rows that a config names, downloaded where they must be. @throws InputError naming file and line */
+  rows(config: Config, fetching: ResolveOptions): Promise<DataRows> {
+    return this.#rows(dataKey(config), () => readData(config, fetching));
   }
 
   /** The tokenizer of a model's folder. @throws InputError */

@@ -1,27 +1,46 @@
 import { createHash } from "node:crypto";
-import { createReadStream, existsSync } from "node:fs";
+import { createReadStream } from "node:fs";
 import { pipeline } from "node:stream/promises";
 import type { Config } from "../config/schema.ts";
+import type { DataFile } from "../data/data-file.ts";
+import { type DatasetFiles, findDatasetFiles } from "../data/dataset-files.ts";
 import { type Preflight, preflight } from "../data/preflight.ts";
+import { placeOf } from "../data/problems.ts";
 import { type PreferenceRow, readPreferenceRows } from "../data/rows.ts";
 import { trainTestSplit } from "../data/split.ts";
 import { type TokenizedPair, type TokenizedRows, tokenizeRows } from "../data/tokenize.ts";
 import type { PairTokenizer } from "../data/tokenizer.ts";
 import { InputError } from "../errors.ts";
+import type { ResolveOptions } from "../hub/resolve.ts";
 import { printable } from "../text.ts";
 import type { LlamaConfig } from "../weights/llama-config.ts";
 
-/** `owner/name` of a data set on the Hugging Face Hub. */
-const HUB_ID = /^[\w.-]+\/[\w.-]+$/;
+/** What says which rows are read. */
+export type DataSettings = Pick<
+  Config,
+  | "dataset"
+  | "dataset_config"
+  | "dataset_train_split"
+  | "dataset_test_split"
+  | "eval_dataset"
+  | "columns"
+  | "test_size"
+  | "max_train_samples"
+  | "seed"
+>;
 
 /** The rows that a config names, as text. */
 export interface DataRows {
   readonly train: readonly PreferenceRow[];
   /** Empty where nothing is evaluated. */
   readonly evaluation: readonly PreferenceRow[];
-  /** SHA-256 of each data file by its path. */
+  /** SHA-256 of each data file by its name. */
   readonly sha256: Readonly<Record<string, string>>;
+  /** What was read from the Hub, by the key that names it. */
+  readonly hub: DataOrigins;
 }
+
+type DataOrigins = Readonly<Partial<Record<"dataset" | "eval_dataset", DatasetFiles["hub"]>>>;
 
 export interface PreparedData {
   readonly train: readonly TokenizedPair[];
@@ -31,28 +50,68 @@ export interface PreparedData {
   readonly evaluationPreflight: Preflight | null;
   /** Rows whose prompt is an empty text, and where the first of them is. */
   readonly emptyPrompts: { readonly rows: number; readonly first: string | null };
-  /** SHA-256 of each data file by its path. */
+  /** SHA-256 of each data file by its name. */
   readonly sha256: Readonly<Record<string, string>>;
+  /** What was read from the Hub, by the key that names it. */
+  readonly hub: DataOrigins;
 }
 
-/** Reads and splits the data that a config names, which needs no model. @throws InputError naming file and line */
-export async function readData(config: Config): Promise<DataRows> {
-  const { dataset, eval_dataset: evalDataset, test_size: testSize, max_train_samples: maxTrain } = config;
-  requireFile("dataset", dataset);
-  if (evalDataset !== undefined) requireFile("eval_dataset", evalDataset);
-  const rows = await readPreferenceRows(dataset, testSize === undefined ? maxTrain : undefined);
-  const evaluation = evalDataset === undefined ? [] : await readPreferenceRows(evalDataset);
-  const files = evalDataset === undefined ? [dataset] : [dataset, evalDataset];
-  const sha256 = Object.fromEntries(await Promise.all(files.map(async (file) => [file, await sha256Of(file)])));
-  if (testSize === undefined) return { train: rows, evaluation, sha256 };
-  const split = trainTestSplit(rows.length, testSize, config.seed);
+/**
+ * Finds, downloads, reads and splits the data that a config names, which needs no model.
+ *
+ * @throws InputError naming file and line; the signal's reason when it is aborted
+ */
+export async function readData(settings: DataSettings, options: ResolveOptions = {}): Promise<DataRows> {
+  const { dataset, eval_dataset: evalDataset, dataset_config: config, columns, seed } = settings;
+  const { test_size: testSize, max_train_samples: maxTrain } = settings;
+  const train = await findDatasetFiles(
+    {
+      key: "dataset",
+      reference: dataset,
+      config,
+      split: settings.dataset_train_split,
+      splitKey: "dataset_train_split",
+      defaultSplit: "train",
+    },
+    options,
+  );
+  const evaluation =
+    evalDataset === undefined
+      ? undefined
+      : await findDatasetFiles(
+          {
+            key: "eval_dataset",
+            reference: evalDataset,
+            config,
+            split: settings.dataset_test_split,
+            splitKey: "dataset_test_split",
+            defaultSplit: "test",
+          },
+          options,
+        );
+  if (config !== undefined && train.isOneFile && (evaluation?.isOneFile ?? true)) {
+    throw new InputError(
+      `dataset_config has no effect on "${printable(dataset)}", which is one file: remove dataset_config`,
+    );
+  }
+  const rows = await readPreferenceRows(train.files, {
+    columns,
+    maxRows: testSize === undefined ? maxTrain : undefined,
+  });
+  const evaluationRows = evaluation ? await readPreferenceRows(evaluation.files, { columns }) : [];
+  const found = {
+    sha256: await sha256OfFiles([...train.files, ...(evaluation?.files ?? [])]),
+    hub: { dataset: train.hub, eval_dataset: evaluation?.hub },
+  };
+  if (testSize === undefined) return { train: rows, evaluation: evaluationRows, ...found };
+  const split = trainTestSplit(rows.length, testSize, seed);
   const select = (numbers: ArrayLike<number>) => Array.from(numbers, (number) => rows[number]!);
-  return { train: select(split.train).slice(0, maxTrain), evaluation: select(split.test), sha256 };
+  return { train: select(split.train).slice(0, maxTrain), evaluation: select(split.test), ...found };
 }
 
 /** Tokenizes rows for a model. @throws InputError naming file and line */
 export function tokenizeData(
-  { train: trainRows, evaluation: evaluationRows, sha256 }: DataRows,
+  { train: trainRows, evaluation: evaluationRows, sha256, hub }: DataRows,
   config: Config,
   tokenizer: PairTokenizer,
   model: LlamaConfig,
@@ -69,27 +128,14 @@ export function tokenizeData(
     evaluationPreflight: evaluation && preflight(evaluation, tokenizer, config.max_length),
     emptyPrompts: findEmptyPrompts([...trainRows, ...evaluationRows]),
     sha256,
+    hub,
   };
 }
 
 function findEmptyPrompts(rows: readonly PreferenceRow[]): PreparedData["emptyPrompts"] {
   const empty = rows.filter(({ kind, prompt }) => kind === "text" && prompt === "");
   const source = empty[0]?.source;
-  return { rows: empty.length, first: source ? `${source.file}:${source.line}` : null };
-}
-
-function requireFile(key: "dataset" | "eval_dataset", file: string): void {
-  if (existsSync(file)) return;
-  const found = `${key} "${printable(file)}" does not exist`;
-  if (!HUB_ID.test(file) || /\.jsonl?$/i.test(file)) {
-    const from = printable(process.cwd(), 1000);
-    throw new InputError(`${found}: give a .jsonl or .json file (a relative path starts at ${from})`);
-  }
-  const name = `${file.slice(file.indexOf("/") + 1)}.jsonl`;
-  throw new InputError(
-    `${found}, and this version does not read data sets from the Hugging Face Hub: download it as a file, in Python with ` +
-      `datasets.load_dataset("${file}", split="train").to_json("${name}"), and give its path with --set ${key}=${name}`,
-  );
+  return { rows: empty.length, first: source ? placeOf(source) : null };
 }
 
 /** A tokenizer that belongs to another model may have ids that this one has no embedding for. */
@@ -99,11 +145,17 @@ function requireKnownTokens({ pairs }: TokenizedRows, { vocabSize }: LlamaConfig
       const unknown = ids.find((id) => id >= vocabSize);
       if (unknown === undefined) continue;
       throw new InputError(
-        `${printable(source.file)}:${source.line}: the tokenizer gives token ${unknown}, but the model's vocab_size is ${vocabSize}: ` +
+        `${placeOf(source)}: the tokenizer gives token ${unknown}, but the model's vocab_size is ${vocabSize}: ` +
           "tokenizer and model do not belong together",
       );
     }
   }
+}
+
+async function sha256OfFiles(files: readonly DataFile[]): Promise<Record<string, string>> {
+  const hashes = new Map<string, string>();
+  for (const { path, name } of files) if (!hashes.has(name)) hashes.set(name, await sha256Of(path));
+  return Object.fromEntries(hashes);
 }
 
 async function sha256Of(file: string): Promise<string> {

@@ -66,7 +66,7 @@ export function reportPreflight({ config, folder, data, length, schedule }: Prep
   const { rows, first } = data.emptyPrompts;
   if (rows > 0) {
     terminal.line(
-      `note: ${rows} rows have an empty prompt, first ${first}: if the question is in a column of another name, rename it to prompt`,
+      `note: ${rows} rows have an empty prompt, first ${first}: if the question is in a column of another name, set columns: {prompt: NAME}`,
     );
   }
   if (schedule.warmupSteps >= length.totalSteps) {

@@ -67,7 +67,7 @@ export function describeRun(facts: RunFacts, results: RunResults | null): object
       parameters: loraParameters(facts),
     },
     sha256: { weights: base.sha256, data: data.sha256, init_adapter: start.sha256 },
-    data: { train: data.trainPreflight, evaluation: data.evaluationPreflight },
+    data: { ...data.hub, train: data.trainPreflight, evaluation: data.evaluationPreflight },
     schedule: {
       total_steps: length.totalSteps,
       steps_per_epoch: length.stepsPerEpoch,

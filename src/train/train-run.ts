@@ -1,4 +1,5 @@
 import { dumpConfig } from "../config/dump.ts";
+import { placeOf } from "../data/problems.ts";
 import { OutOfMemoryError } from "../errors.ts";
 import { createLoraGradients, uploadAdapter } from "../model/lora.ts";
 import { PairModel } from "../model/pair-model.ts";
@@ -310,6 +311,6 @@ function withReference(pairs: PreparedData["train"], references: readonly Refere
     chosenIds,
     rejectedIds,
     reference: references[i]!,
-    place: `${printable(source.file)}:${source.line}`,
+    place: placeOf(source),
   }));
 }

@@ -55,16 +55,17 @@ describe("bad input", () => {
   it.each([
     [
       { dataset: "nowhere.jsonl" },
-      `dataset "nowhere.jsonl" does not exist: give a .jsonl or .json file (a relative path `,
+      `dataset "nowhere.jsonl" does not exist: give an existing file or folder (a relative path `,
     ],
-    [{ dataset: "test" }, "test: preference data must be a .jsonl file (one JSON object a line) or a .json file "],
-    [{ eval_dataset: "nowhere.json" }, `eval_dataset "nowhere.json" does not exist: give a .jsonl or .json file `],
+    [{ dataset: "kernels" }, 'dataset "kernels" holds no .jsonl, .json, .csv, .tsv and .parquet files'],
+    [{ dataset_config: "x" }, `dataset_config has no effect on "${ROWS}", which is one file: remove dataset_config`],
+    [{ eval_dataset: "nowhere.json" }, `eval_dataset "nowhere.json" does not exist: give an existing file or folder `],
     [{ model: "./nowhere" }, `model "./nowhere" does not exist: give an existing folder `],
     [{ model: "test/golden" }, `${rootPath("test/golden")}: must be a model folder with a config.json, found none`],
     [{ init_adapter: "nowhere" }, "nowhere: cannot open a PEFT adapter folder: no such file or directory"],
     [
       { max_length: 12 },
-      `${ROWS}: no row is left: the prompt alone of each fills max_length 12 (line 1: 133 tokens); `,
+      `${ROWS}: no row is left: the prompt alone of each fills max_length 12 (${ROWS}:1: 133 tokens); `,
     ],
     [
       { output_dir: "package.json" },
@@ -88,14 +89,16 @@ describe("bad input", () => {
     await expectRefused(await prepareTraining(), args, message);
   });
 
-  it("a data set on the Hub, before the model is fetched", async () => {
-    const output = set({ output_dir: (await prepareTraining()).output });
-    const { code, stdout, stderr } = await dpoTrain(["--config", "configs/twin.yaml", "--dry-run", ...output]);
+  it("a data set on the Hub that is not in the cache, without the network", async () => {
+    const { output } = await prepareTraining();
+    const { code, stdout, stderr } = await dpoTrain(
+      ["--config", "configs/twin.yaml", "--dry-run", ...set({ output_dir: output })],
+      { environment: { HF_HUB_OFFLINE: "1", HF_HOME: output } },
+    );
     expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
     expect(stderr).toBe(
-      'dpo-train: dataset "mlabonne/llmtwin-dpo" does not exist, and this version does not read data sets from the Hugging Face Hub: ' +
-        'download it as a file, in Python with datasets.load_dataset("mlabonne/llmtwin-dpo", split="train").to_json("llmtwin-dpo.jsonl"), ' +
-        "and give its path with --set dataset=llmtwin-dpo.jsonl\n",
+      "dpo-train: dataset mlabonne/llmtwin-dpo is no local file or folder, HF_HUB_OFFLINE forbids the network, and the " +
+        `cache ${output}/hub has not all of its files at revision "main": unset HF_HUB_OFFLINE, or give local files\n`,
     );
   });
 });

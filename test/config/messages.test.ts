@@ -125,7 +125,7 @@ test("a value is shown escaped and cut", () => {
 test("missing settings are named with what they must be", () => {
   expect(problems("beta: 1\n")).toEqual([
     "c.yaml:1:1: model is required: a model folder or a Hugging Face Hub id",
-    "c.yaml:1:1: dataset is required: a .jsonl or .json file",
+    "c.yaml:1:1: dataset is required: a .jsonl, .json, .csv or .parquet file, a folder of these, or a Hugging Face Hub id",
   ]);
 });
 
@@ -147,7 +147,7 @@ test("all mistakes are reported at once, in order of position, each once", () =>
   ].join("\n");
   expect(problems(text, "seed=-1", "foo=1").map((line) => line.slice(0, 44))).toEqual([
     "c.yaml:2:1: model is required: a model folde",
-    "c.yaml:2:10: dataset must be a .jsonl or .js",
+    "c.yaml:2:10: dataset must be a .jsonl, .json",
     "c.yaml:3:1: unknown key betta; did you mean ",
     "c.yaml:4:7: beta must be a number above 0, g",
     "c.yaml:6:6: lora.r must be a whole number fr",

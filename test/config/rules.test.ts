@@ -48,6 +48,7 @@ const NO_EFFECT: readonly (readonly [lines: string, message: string])[] = [
     "eval_strategy: no\neval_dataset: e",
     "eval_dataset has no effect with eval_strategy no: it needs eval_strategy steps or epoch",
   ],
+  ["dataset_test_split: dev", "dataset_test_split has no effect without eval_dataset: it needs eval_dataset"],
   ["eval_steps: 10", "eval_steps has no effect with eval_strategy no: it needs eval_strategy steps"],
   [
     "eval_dataset: e\neval_steps: 10",
@@ -194,7 +195,7 @@ describe("what this version does not do is refused by name", () => {
 
 test("a rule says nothing where a setting that it reads is invalid", () => {
   expect(problems(`${REQUIRED}eval_dataset: 5\neval_strategy: steps\neval_steps: 2\neval_kl: true\n`)).toEqual([
-    "c.yaml:3:15: eval_dataset must be a .jsonl or .json file, got 5; put it in quotes",
+    "c.yaml:3:15: eval_dataset must be a .jsonl, .json, .csv or .parquet file, a folder of these, or a Hugging Face Hub id, got 5; put it in quotes",
   ]);
   expect(problems(`${REQUIRED}loss_type: hing\nlabel_smoothing: 0.1\n`)).toHaveLength(1);
   expect(problems(`${REQUIRED}lora: 5\nexport: [x]\n`)).toHaveLength(2);

@@ -21,6 +21,7 @@ test("defaults are those of TRL 1.13, transformers 5.18 and PEFT 0.21, but for t
   expect(parsed(REQUIRED)).toEqual({
     model: "m",
     dataset: "d",
+    columns: {},
     prompt_template: "none",
     max_length: 1024,
     lora: { r: 8, lora_alpha: 8, lora_dropout: 0, target_modules: [...TARGET_MODULES] },
@@ -106,6 +107,22 @@ const VALUES: Record<string, readonly [valid: readonly string[], invalid: readon
   model: [["org/name", "./a b/модель", "'123'"], PATHS],
   dataset: [["rows.jsonl"], PATHS],
   eval_dataset: [["rows.jsonl"], PATHS],
+  dataset_config: [
+    ["helpful-base", "a b"],
+    ["5", "''", "null", "[a]"],
+  ],
+  dataset_train_split: [
+    ["train", "train_prefs", "a.b"],
+    ["''", "'train[:10%]'", "a-b", "5", "null"],
+  ],
+  dataset_test_split: [["test"], ["''", "test+train"]],
+  "columns.prompt": [
+    ["question", "'user input'"],
+    ["''", "5", "[a]", "null"],
+  ],
+  "columns.chosen": [["better"], ["''", "{a: b}"]],
+  "columns.rejected": [["worse"], ["''", "true"]],
+  "columns.system": [["system"], ["''", "1.5"]],
   test_size: [
     ["0.05", "0.999"],
     ["0", "1", "20", "-0.1", "'0.1'"],

@@ -106,7 +106,7 @@ test.each(["", "\n\n", "# nothing\n", "---\n", "null\n", "{}\n", "~", "\ufeff"])
   (text) => {
     expect(problems(text).map((line) => line.replace(/^c\.yaml:\d+:\d+: /, ""))).toEqual([
       "model is required: a model folder or a Hugging Face Hub id",
-      "dataset is required: a .jsonl or .json file",
+      "dataset is required: a .jsonl, .json, .csv or .parquet file, a folder of these, or a Hugging Face Hub id",
     ]);
   },
 );

@@ -13,7 +13,7 @@ const MESSAGES_ROW = { prompt: [user("p")], chosen: [assistant("c")], rejected: 
 
 /** The message that a file is refused with, its folder left out. */
 async function refusal(file: string, maxRows?: number): Promise<string> {
-  const error: unknown = await readPreferenceRows(file, maxRows).catch((thrown: unknown) => thrown);
+  const error: unknown = await readPreferenceRows(file, { maxRows }).catch((thrown: unknown) => thrown);
   expect(error).toBeInstanceOf(InputError);
   return (error as InputError).message.replaceAll(/\/\S*\/(?=[^/\s]+\.jsonl?)/g, "");
 }
@@ -110,17 +110,15 @@ describe("files", () => {
 
   test("maxRows stops reading, also before a bad row", async () => {
     const file = await jsonlFile([TEXT_ROW, TEXT_ROW, 3]);
-    expect(await readPreferenceRows(file, 2)).toHaveLength(2);
-    expect(await readPreferenceRows(file, 1)).toHaveLength(1);
+    expect(await readPreferenceRows(file, { maxRows: 2 })).toHaveLength(2);
+    expect(await readPreferenceRows(file, { maxRows: 1 })).toHaveLength(1);
     expect(await refusal(file, 3)).toContain("rows.jsonl:3: ");
   });
 
   test.each([
-    [
-      "rows.csv",
-      "preference data must be a .jsonl file (one JSON object a line) or a .json file (an array of objects)",
-    ],
-    ["rows.parquet", "rows.parquet: preference data must be"],
+    ["rows.xlsx", "rows.xlsx: preference data must be in .jsonl, .json, .csv, .tsv and .parquet files (the text ones"],
+    ["rows.parquet.gz", "rows.parquet.gz: preference data must be"],
+    ["rows.jsonl.zst", "preference data must be"],
     ["rows", "preference data must be"],
     ["rows\u001b[31m.txt", "rows\\u001b[31m.txt: preference data must be"],
   ])("%s is refused by its extension", async (name, message) => {
@@ -141,7 +139,7 @@ describe("files", () => {
 
   test.each([
     ["", "a.json: must hold an array of rows, found an empty file"],
-    ['{"prompt": "p"}', "a.json:1: a .json file must hold one array of rows"],
+    ['"rows"', "a.json:1: a .json file must hold one array of rows, or one object a line"],
     ['\n[{"prompt": "p"', "a.json:2: the array is not closed"],
     ["[", "a.json:1: the array is not closed"],
     ["[\n\n1,\n", "a.json:4: the array is not closed"],
@@ -272,10 +270,12 @@ describe("bad rows", () => {
 
   test("rows laid out otherwise than the first usable one are named", async () => {
     expect(await refusalOfRows(TEXT_ROW, TEXT_ROW, MESSAGES_ROW)).toBe(
-      "rows.jsonl:3: all rows of a file must be laid out alike: text in prompt, chosen and rejected (as on line 1), " +
+      "rows.jsonl:3: all rows of a data set must be laid out alike: text in prompt, chosen and rejected (as on line 1), " +
         "found messages in prompt, chosen and rejected",
     );
-    expect(await refusalOfRows(TEXT_ROW, { chosen: "a", rejected: "b" })).toContain("rows.jsonl:2: all rows of a file");
+    expect(await refusalOfRows(TEXT_ROW, { chosen: "a", rejected: "b" })).toContain(
+      "rows.jsonl:2: all rows of a data set",
+    );
     expect(
       await refusalOfRows(MESSAGES_ROW, {
         prompt: [user("p")],

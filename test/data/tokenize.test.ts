@@ -126,7 +126,7 @@ describe("rows that cannot be used", () => {
   test("prompts that all fill max_length", async () => {
     const rows = Array.from({ length: 3 }, () => ({ prompt: "1 2 3 4 5 6 7 8", chosen: "b", rejected: "c" }));
     expect(await refusal({ rows, maxLength: 8 })).toMatch(
-      /^rows\.jsonl: no row is left: the prompt alone of each fills max_length 8 \(line 1: \d+ tokens\); raise max_length$/,
+      /^rows\.jsonl: no row is left: the prompt alone of each fills max_length 8 \(rows\.jsonl:1: \d+ tokens\); raise max_length$/,
     );
   });
 });

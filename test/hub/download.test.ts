@@ -2,9 +2,9 @@ import { lstat, mkdir, readdir, readFile, readlink, rm, stat, writeFile } from "
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { InputError } from "../../src/errors.ts";
-import type { DownloadProgress } from "../../src/hub/download.ts";
 import { http1Options } from "../../src/hub/http1.ts";
 import { type ResolvedModel, type ResolveOptions, resolveModel } from "../../src/hub/resolve.ts";
+import type { DownloadProgress } from "../../src/hub/snapshot.ts";
 import { type Fixture, pattern, QUICK, REPOSITORY, SHARDS, shardWeights, startFixture, text } from "./fixture.ts";
 import { answer, COMMIT, cutAfter, gitHash, sha256 } from "./loopback-hub.ts";
 
@@ -494,7 +494,7 @@ describe("a hostile server", () => {
     "is refused when it lists %o",
     async (path) => {
       fixture.hub.editListing = (entries) => [{ ...entries[0], path }, ...entries];
-      expect(await failure()).toContain("would leave the model's folder");
+      expect(await failure()).toContain("would leave the repository's folder");
       expect(await readdir(fixture.home)).toEqual([]);
     },
   );

@@ -18,7 +18,10 @@ export type Fault = (request: SeenRequest, response: ServerResponse, nth: number
 
 export interface LoopbackHub {
   endpoint: string;
-  /** `owner/name` → file name → content. Names that end in `.safetensors` are LFS files. */
+  /**
+   * `owner/name`, for a data set `datasets/owner/name` → file name → content. Large formats are LFS files. A name with
+   * `@revision` holds what another revision than main has.
+   */
   repositories: Map<string, Map<string, Buffer>>;
   /** Branch, tag or commit → commit. */
   revisions: Map<string, string>;
@@ -85,18 +88,20 @@ export async function startHub(): Promise<LoopbackHub> {
   }
 
   function serveHub(url: URL, seen: SeenRequest, response: ServerResponse): unknown {
-    const api = /^\/api\/models\/([^/]+\/[^/]+)\/(revision|tree)\/([^/]+)$/.exec(url.pathname);
-    const file = /^\/([^/]+\/[^/]+)\/resolve\/([^/]+)\/(.+)$/.exec(url.pathname);
-    const repository = hub.repositories.get(api?.[1] ?? file?.[1] ?? "");
+    const api = /^\/api\/(?:models\/|(datasets\/))([^/]+\/[^/]+)\/(revision|tree)\/([^/]+)$/.exec(url.pathname);
+    const file = /^\/((?:datasets\/)?[^/]+\/[^/]+)\/resolve\/([^/]+)\/(.+)$/.exec(url.pathname);
+    const name = api ? `${api[1] ?? ""}${api[2]}` : (file?.[1] ?? "");
+    const revision = decodeURIComponent(api?.[4] ?? file?.[2] ?? "");
+    const commit = hub.revisions.get(revision);
+    const repository = hub.repositories.get(`${name}@${commit}`) ?? hub.repositories.get(name);
     if (!repository) return answer(response, 404, { "x-error-code": "RepoNotFound" });
-    const commit = hub.revisions.get(decodeURIComponent(api?.[3] ?? file?.[2] ?? ""));
     if (!commit) return answer(response, 404, { "x-error-code": "RevisionNotFound" });
-    if (api?.[2] === "revision") return json(response, { _id: "1", id: api[1], sha: commit, lastModified: 0 });
+    if (api?.[3] === "revision") return json(response, { _id: "1", id: api[2], sha: commit, lastModified: 0 });
     if (api) return serveListing(url, repository, response);
-    const name = file?.[3] ?? "";
-    const content = repository.get(name);
+    const path = decodeURIComponent(file?.[3] ?? "");
+    const content = repository.get(path);
     if (!content) return answer(response, 404, { "x-error-code": "EntryNotFound" });
-    if (!name.endsWith(".safetensors")) return sendContent(content, seen, response);
+    if (!isLarge(path)) return sendContent(content, seen, response);
     return response
       .writeHead(302, { location: `${address(cdn)}/${sha256(content)}?X-Signature=secret-signature` })
       .end();
@@ -121,9 +126,13 @@ export async function startHub(): Promise<LoopbackHub> {
   return hub;
 }
 
+function isLarge(path: string): boolean {
+  return /\.(safetensors|parquet|gz)$/.test(path);
+}
+
 function listingEntry(path: string, content: Buffer): Record<string, unknown> {
   const size = content.length;
-  if (!path.endsWith(".safetensors")) return { type: "file", path, size, oid: gitHash(content) };
+  if (!isLarge(path)) return { type: "file", path, size, oid: gitHash(content) };
   const pointer = Buffer.from(`oid sha256:${sha256(content)}\nsize ${size}\n`);
   const lfs = { oid: sha256(content), size, pointerSize: pointer.length };
   return { type: "file", path, size, oid: gitHash(pointer), lfs };

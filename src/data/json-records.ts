@@ -1,9 +1,6 @@
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
-import { fileError, openRegularFile } from "../weights/regular-file.ts";
-
-/** The longest record. Far above any preference pair; below it a broken file cannot fill the memory. */
-const MAX_RECORD_BYTES = 64 * 2 ** 20;
+import { formatOf, MAX_RECORD_BYTES, readChunks } from "./data-file.ts";
 
 const NEWLINE = 0x0a;
 const QUOTE = 0x22;
@@ -20,45 +17,42 @@ export interface JsonRecord {
   bytes: Uint8Array;
 }
 
-/**
- * The records of a `.jsonl` file (one JSON value a line, blank lines skipped) or of a `.json` file (one array), read as
- * a stream.
- *
- * @throws InputError for any other extension, a file that cannot be read, or an array that is not well formed
- */
-export async function* readJsonRecords(file: string): AsyncGenerator<JsonRecord> {
-  const name = printable(file);
-  const splitter = /\.jsonl$/i.test(file)
-    ? lineSplitter(name)
-    : /\.json$/i.test(file)
-      ? arraySplitter(name)
-      : undefined;
-  if (!splitter) {
+/** The JSON values of a .jsonl or .json file, also of one in .gz, read as a stream. @throws InputError */
+export async function* readJsonRecords(path: string): AsyncGenerator<JsonRecord> {
+  const name = printable(path);
+  const { format, isGzip = false } = formatOf(path) ?? {};
+  if (format !== "jsonl" && format !== "json") {
     throw new InputError(
-      `${name}: preference data must be a .jsonl file (one JSON object a line) or a .json file (an array of objects); ` +
-        "convert other formats to one of these",
+      `${name}: must be a .jsonl file (one JSON object a line) or a .json file (an array of objects)`,
     );
   }
-  for await (const chunk of readChunks(file, name)) yield* splitter.push(chunk);
-  yield* splitter.end();
+  yield* splitJsonRecords(readChunks({ path, name }, isGzip), name, format);
 }
 
-async function* readChunks(file: string, name: string): AsyncGenerator<Uint8Array> {
-  const { handle } = await openRegularFile(file);
+/**
+ * The JSON values of a file: one a line (blank lines skipped), or the elements of one array.
+ *
+ * @param chunks the file's bytes
+ * @param name the file as messages name it, printable
+ * @param kind `json`: the first character tells which; Hub repositories give both this extension
+ * @throws InputError for an array that is not well formed, or a record over 64 MiB
+ */
+export async function* splitJsonRecords(
+  chunks: AsyncIterable<Uint8Array>,
+  name: string,
+  kind: "jsonl" | "json",
+): AsyncGenerator<JsonRecord> {
+  let splitter = kind === "jsonl" ? lineSplitter(name) : undefined;
   let isFirst = true;
-  try {
-    for await (const chunk of handle.createReadStream({ autoClose: false }) as AsyncIterable<Uint8Array>) {
-      if (isFirst && chunk[0] === 0xef && chunk[1] === 0xbb && chunk[2] === 0xbf) {
-        throw new InputError(`${name}:1: must be UTF-8 without a byte order mark, found one; save the file without it`);
-      }
-      isFirst = false;
-      yield chunk;
+  for await (const chunk of chunks) {
+    if (isFirst && chunk[0] === 0xef && chunk[1] === 0xbb && chunk[2] === 0xbf) {
+      throw new InputError(`${name}:1: must be UTF-8 without a byte order mark, found one; save the file without it`);
     }
-  } catch (error) {
-    throw error instanceof InputError ? error : fileError(file, "read", error);
-  } finally {
-    await handle.close();
+    isFirst = false;
+    splitter ??= chunk.find((byte) => !isWhitespace(byte)) === OPEN_BRACE ? lineSplitter(name) : arraySplitter(name);
+    yield* splitter.push(chunk);
   }
+  yield* (splitter ?? arraySplitter(name)).end();
 }
 
 interface Splitter {
@@ -127,9 +121,7 @@ function arraySplitter(name: string): Splitter {
     if (isWhitespace(byte)) return;
     if (place === "after") throw new InputError(`${name}:${line}: text follows the end of the array; remove it`);
     if (byte !== OPEN_BRACKET) {
-      throw new InputError(
-        `${name}:${line}: a .json file must hold one array of rows; give a file with one object a line the extension .jsonl`,
-      );
+      throw new InputError(`${name}:${line}: a .json file must hold one array of rows, or one object a line`);
     }
     place = "first";
   }
