@@ -1,4 +1,5 @@
-import type { Finding, LengthStatistics, Preflight, TokenCheck } from "./preflight.ts";
+import type { Finding, LengthStatistics } from "./findings.ts";
+import type { Preflight, TokenCheck } from "./preflight.ts";
 
 const LABEL_WIDTH = 19;
 const NUMBER_WIDTH = 9;

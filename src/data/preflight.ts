@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { printable } from "../text.ts";
+import { type Finding, findIn, type LengthStatistics, lengthStatistics } from "./findings.ts";
 import { placeOf } from "./problems.ts";
 import type { TokenizedPair, TokenizedRows } from "./tokenize.ts";
 import type { PairTokenizer } from "./tokenizer.ts";
@@ -28,25 +29,9 @@ export interface Preflight {
   firstPair: { place: string; prompt: string; chosen: string; rejected: string };
 }
 
-/** How many rows something was found in, and where first. */
-export interface Finding {
-  rows: number;
-  first: string | null;
-}
-
 export interface TokenCheck {
   missing: Finding;
   repeated: Finding;
-}
-
-/** Percentiles by nearest rank, so each is the length of some row. */
-export interface LengthStatistics {
-  min: number;
-  median: number;
-  p90: number;
-  p99: number;
-  max: number;
-  total: number;
 }
 
 /**
@@ -82,12 +67,12 @@ export function preflight({ pairs, dropped }: TokenizedRows, tokenizer: PairToke
         pairs.map((pair) => pair.promptIds.length + pair.chosenIds.length + pair.rejectedIds.length),
       ),
     },
-    mergesAcrossBoundary: find(pairs, ({ mergesAcrossBoundary }) => mergesAcrossBoundary),
+    mergesAcrossBoundary: findIn(pairs, ({ mergesAcrossBoundary }) => mergesAcrossBoundary),
     bos: checkBos(pairs, tokenizer),
     eos: checkEos(pairs, tokenizer),
     duplicatePairs: findDuplicates(pairs),
-    equalAnswers: find(pairs, ({ chosenIds, rejectedIds }) => areEqual(chosenIds, rejectedIds)),
-    emptyAnswers: find(pairs, ({ chosenIds, rejectedIds }) =>
+    equalAnswers: findIn(pairs, ({ chosenIds, rejectedIds }) => areEqual(chosenIds, rejectedIds)),
+    emptyAnswers: findIn(pairs, ({ chosenIds, rejectedIds }) =>
       [chosenIds, rejectedIds].some((ids) => ids.length === 1 && ids[0] === tokenizer.eos.id),
     ),
     chosenLongerShare: pairs.filter((pair) => pair.chosenIds.length > pair.rejectedIds.length).length / pairs.length,
@@ -97,19 +82,6 @@ export function preflight({ pairs, dropped }: TokenizedRows, tokenizer: PairToke
       chosen: show(first.chosenIds),
       rejected: show(first.rejectedIds),
     },
-  };
-}
-
-function lengthStatistics(lengths: readonly number[]): LengthStatistics {
-  const sorted = Uint32Array.from(lengths).sort();
-  const percentile = (share: number): number => sorted[Math.ceil(share * sorted.length) - 1]!;
-  return {
-    min: sorted[0]!,
-    median: percentile(0.5),
-    p90: percentile(0.9),
-    p99: percentile(0.99),
-    max: percentile(1),
-    total: sorted.reduce((sum, length) => sum + length, 0),
   };
 }
 
@@ -124,8 +96,8 @@ function checkBos(pairs: readonly TokenizedPair[], { bos, eos }: PairTokenizer):
       : [pair.chosenIds, pair.rejectedIds].map((ids) => inPrompt + count(ids, bos.id));
   };
   return {
-    missing: find(pairs, (pair) => counts(pair).some((found) => found === 0)),
-    repeated: find(pairs, (pair) => counts(pair).some((found) => found > 1)),
+    missing: findIn(pairs, (pair) => counts(pair).some((found) => found === 0)),
+    repeated: findIn(pairs, (pair) => counts(pair).some((found) => found > 1)),
   };
 }
 
@@ -142,14 +114,14 @@ function checkEos(pairs: readonly TokenizedPair[], { bos, eos }: PairTokenizer):
     ];
   };
   return {
-    missing: find(pairs, (pair) => sides(pair).some(({ found, expected }) => found < expected)),
-    repeated: find(pairs, (pair) => sides(pair).some(({ found, expected }) => found > expected)),
+    missing: findIn(pairs, (pair) => sides(pair).some(({ found, expected }) => found < expected)),
+    repeated: findIn(pairs, (pair) => sides(pair).some(({ found, expected }) => found > expected)),
   };
 }
 
 function findDuplicates(pairs: readonly TokenizedPair[]): Finding {
   const seen = new Set<string>();
-  return find(pairs, ({ promptIds, chosenIds, rejectedIds }) => {
+  return findIn(pairs, ({ promptIds, chosenIds, rejectedIds }) => {
     const hash = createHash("sha256");
     for (const ids of [promptIds, chosenIds, rejectedIds]) {
       hash.update(Uint32Array.of(ids.length)).update(ids);
@@ -159,17 +131,6 @@ function findDuplicates(pairs: readonly TokenizedPair[]): Finding {
     seen.add(key);
     return false;
   });
-}
-
-function find(pairs: readonly TokenizedPair[], applies: (pair: TokenizedPair) => boolean): Finding {
-  let rows = 0;
-  let first: string | null = null;
-  for (const pair of pairs) {
-    if (!applies(pair)) continue;
-    rows++;
-    first ??= placeOf(pair.source);
-  }
-  return { rows, first };
 }
 
 function count(ids: Uint32Array, id: number): number {
