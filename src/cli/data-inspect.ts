@@ -11,10 +11,13 @@ import { findConcerns, formatContamination, formatInspection } from "../data/ins
 import { loadTokenizer } from "../data/tokenizer.ts";
 import { InputError } from "../errors.ts";
 import { findModelFolder } from "../hub/resolve.ts";
+import { renderDataPage } from "../report/data-page.ts";
+import { requireOwnPage } from "../report/write-report.ts";
 import { createTerminal, type Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
 import { type DataSettings, readData } from "../train/prepare-data.ts";
 import { formatShare } from "../train/progress.ts";
+import { writeFileAtomically } from "../weights/atomic-file.ts";
 import { parseWholeNumber } from "./option-values.ts";
 import { runCommand } from "./run-command.ts";
 
@@ -30,6 +33,7 @@ interface InspectOptions {
   readonly promptTemplate?: string;
   readonly maxLength?: string;
   readonly json?: boolean;
+  readonly html?: string;
 }
 
 const DEFAULT_MAX_LENGTH = 1024;
@@ -55,6 +59,7 @@ export function addInspectCommand(data: Command): void {
     .option("--prompt-template <name>", `what is put around the prompt: ${PROMPT_TEMPLATES.join(", ")}`)
     .option("--max-length <count>", `longest prompt plus answer in tokens (default: ${DEFAULT_MAX_LENGTH})`)
     .option("--json", "print the result as JSON")
+    .option("--html <file>", "write the result as a page too")
     .addHelpText(
       "after",
       "\nExamples:\n  dpo-train data inspect rows.jsonl --model examples/twin-tiny/model\n" +
@@ -64,8 +69,13 @@ export function addInspectCommand(data: Command): void {
     .action((dataset: string | undefined, options: InspectOptions) => {
       const terminal = createTerminal(process.stderr);
       return runCommand({ terminal }, async (signal) => {
+        if (options.html !== undefined) await requireOwnPage("--html", options.html);
         const report = await inspect(dataset, options, terminal, signal);
         terminal.clear();
+        if (options.html !== undefined) {
+          await writeFileAtomically(options.html, renderDataPage(report));
+          terminal.line(`wrote ${printable(options.html, 1000)}`);
+        }
         process.stdout.write(`${options.json ? JSON.stringify(report, null, 2) : formatReport(report)}\n`);
       });
     });

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -56,6 +56,24 @@ describe("dpo-train data inspect", () => {
     expect((await inspect(goldenFile("orca.parquet"))).stdout).toMatch(
       /rows +12 of text\n {4}system messages? +8 rows/,
     );
+  });
+
+  it("--html writes a page besides, and over none but its own", async () => {
+    const page = await dataFile("page.html", "");
+    await rm(page);
+    for (const _ of ["first", "again"]) {
+      const { code, stdout, stderr } = await inspect(ROWS, "--html", page);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: `wrote ${page}\n` });
+      expect(stdout).toContain("chosen = rejected");
+    }
+    expect(await readFile(page, "utf8")).toContain(`<h1>Preference data: ${ROWS}</h1>`);
+    const other = await dataFile("mine.html", "<p>mine</p>");
+    const { code, stderr } = await inspect(ROWS, "--html", other);
+    expect({ code, stderr }).toEqual({
+      code: 2,
+      stderr: `dpo-train: --html ${other} is there and is no page of dpo-train: choose another file, or remove it\n`,
+    });
+    expect(await readFile(other, "utf8")).toBe("<p>mine</p>");
   });
 
   it("takes options in place of the config's, whose test set does not belong to other data", async () => {
