@@ -10,11 +10,12 @@ export interface DeviceOptions {
   readonly weightsCache?: boolean;
   readonly deviceMemory?: string;
   readonly safe?: boolean;
+  readonly watch?: boolean;
 }
 
 /** @throws InputError where an option has no such value */
 export function sessionRequest(options: DeviceOptions): SessionRequest {
-  const { device, precision, weightsCache = false, deviceMemory, safe = false } = options;
+  const { device, precision, weightsCache = false, deviceMemory, safe = false, watch = false } = options;
   if (precision !== "auto" && precision !== "f32" && precision !== "f16") {
     throw new InputError(`--precision must be auto, f32 or f16, got "${printable(precision)}"`);
   }
@@ -24,6 +25,7 @@ export function sessionRequest(options: DeviceOptions): SessionRequest {
     precision,
     weightsCache,
     deviceMemory: deviceMemory === undefined ? null : parseMemory(deviceMemory),
+    watch,
   };
 }
 

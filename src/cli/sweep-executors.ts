@@ -123,12 +123,13 @@ function taskCommand(program: readonly string[], arguments_: readonly string[]):
 }
 
 /** What tasks are told besides which run to train. */
-function passedOn({ device, precision, weightsCache, deviceMemory, safe, stopWorse }: ExecutorChoice): string[] {
+function passedOn({ device, precision, weightsCache, deviceMemory, safe, watch, stopWorse }: ExecutorChoice): string[] {
   return [
     ...["--device", device, "--precision", precision],
     ...(weightsCache ? ["--weights-cache"] : []),
     ...(deviceMemory === undefined ? [] : ["--device-memory", deviceMemory]),
     ...(safe ? ["--safe"] : []),
+    ...(watch ? ["--watch"] : []),
     ...(stopWorse === undefined ? [] : ["--stop-worse", stopWorse]),
   ];
 }

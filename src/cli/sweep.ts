@@ -49,6 +49,7 @@ export function addSweepCommand(program: Command): void {
     .option("--weights-cache", "keep converted weights on disk for the next run")
     .option("--device-memory <size>", "what a run may take on the GPU, such as 24GB")
     .option("--safe", "keep all checks of the GPU layer on: slower")
+    .option("--watch", "notice when the GPU's driver loses work in silence")
     .addOption(new Option("--executor <name>", "train each run in a process of its own").choices(EXECUTORS))
     .option("--gpus <count>", "local: GPUs of this machine to train on")
     .option("--throttle <count>", "slurm, kubernetes: most runs at once (default: all)")

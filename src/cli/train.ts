@@ -26,6 +26,7 @@ export function addTrainCommand(program: Command): void {
     .option("--weights-cache", "keep converted weights on disk for the next run")
     .option("--device-memory <size>", "what the run may take on the GPU, such as 24GB")
     .option("--safe", "keep all checks of the GPU layer on: slower")
+    .option("--watch", "notice when the GPU's driver loses work in silence")
     .option("--profile", "time each kernel in steps 2 to 4")
     .option("--dry-run", "check config, model and data, show the plan, and stop")
     .option("--resume [checkpoint]", "continue from the newest checkpoint, or from this one")

@@ -1,6 +1,6 @@
 import { DeviceError } from "../errors.ts";
 import { type BufferRange, type GpuBuffer, totalBytes, wholeBuffer } from "../gpu/buffer.ts";
-import { type Command, encode } from "../gpu/commands.ts";
+import { type Command, record } from "../gpu/commands.ts";
 import { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { stagingBytes } from "../gpu/readback.ts";
@@ -137,13 +137,10 @@ export class RowMerger {
     const workgroups = mergeWorkgroups(gpu, rows, module.inFeatures);
     const paddedBytes = rows * padded(module.inFeatures) * DTYPE_BYTES[this.#dtype];
     const readback = gpu.readback(
-      front(this.#buffers.v, paddedBytes),
-      front(this.#buffers.sums, workgroups * MERGE_SUMS * 4),
+      { ...front(this.#buffers.v, paddedBytes), isRewritten: true },
+      { ...front(this.#buffers.sums, workgroups * MERGE_SUMS * 4), isRewritten: true },
     );
-    const encoder = gpu.device.createCommandEncoder();
-    encode(this.#gpu, encoder, commands);
-    readback.encode(encoder);
-    gpu.device.queue.submit([encoder.finish()]);
+    gpu.submit(record(gpu, "merge", commands, readback));
     const [merged, partials] = await readback.finish();
     const sums = noSums();
     addPartialSums(sums, new Float32Array(partials!), this.#unit, rows * module.inFeatures);

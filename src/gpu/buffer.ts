@@ -3,6 +3,8 @@ export interface GpuBuffer {
   readonly raw: GPUBuffer;
   readonly label: string;
   readonly sizeBytes: number;
+  /** Where its bytes begin in `raw`: 0, or behind a guard of so many bytes, and then there is another behind its end. */
+  readonly baseBytes: number;
 }
 
 /** A stretch of a buffer, as one binding sees it. `offsetBytes` is a multiple of 256 where it is bound. */

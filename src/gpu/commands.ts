@@ -1,6 +1,8 @@
 import type { Access, Binding, BufferRange, GpuBuffer } from "./buffer.ts";
 import type { Gpu } from "./gpu.ts";
 import type { KernelVariant, Pipeline } from "./pipelines.ts";
+import type { Readback } from "./readback.ts";
+import type { Proof } from "./watch.ts";
 
 export type Workgroups = readonly [x: number, y: number, z: number];
 
@@ -17,6 +19,8 @@ export interface Dispatch {
   readonly label: string;
   readonly pipeline: Pipeline;
   readonly bindGroup: GPUBindGroup;
+  /** The buffers that it changes. */
+  readonly writes: readonly GpuBuffer[];
   /** Asked at each replay, because the number of rows changes from batch to batch. */
   readonly workgroups: () => Workgroups;
   /** Null where it does not follow from the number of rows alone. */
@@ -63,14 +67,40 @@ export function dispatch(
     layout: pipeline.layout,
     entries: bindings.map(({ range }, binding) => ({
       binding,
-      resource: { buffer: range.buffer.raw, offset: range.offsetBytes, size: range.sizeBytes },
+      resource: { buffer: range.buffer.raw, offset: range.buffer.baseBytes + range.offsetBytes, size: range.sizeBytes },
     })),
   });
-  return { kind: "dispatch", label: variant.kernel, pipeline, bindGroup, workgroups, work };
+  const writes = bindings.filter(({ access }) => access === "readWrite").map(({ range }) => range.buffer);
+  return { kind: "dispatch", label: variant.kernel, pipeline, bindGroup, writes, workgroups, work };
 }
 
 export function clear(range: BufferRange): Clear {
   return { kind: "clear", range };
+}
+
+/** A command buffer on its way to `Gpu.submit`. */
+export interface Recorded {
+  readonly label: string;
+  readonly commands: readonly Command[];
+  readonly commandBuffer: GPUCommandBuffer;
+  readonly proof: Proof | null;
+}
+
+/** Makes a command buffer of commands, and of the copies of what is to come back from them. */
+export function record(
+  gpu: Gpu,
+  label: string,
+  commands: readonly Command[],
+  readback: Readback | null = null,
+): Recorded {
+  const encoder = gpu.device.createCommandEncoder();
+  const proof = readback?.proof ?? null;
+  readback?.poison(encoder);
+  encode(gpu, encoder, commands);
+  gpu.watch?.seal(encoder, label);
+  proof?.check(encoder);
+  readback?.encode(encoder);
+  return { label, commands, commandBuffer: encoder.finish(), proof };
 }
 
 /**
@@ -108,13 +138,17 @@ export function encode({ profiler }: Gpu, encoder: GPUCommandEncoder, commands: 
         if (sizeBytes === 0) break;
         endPass();
         const { from, to } = command;
-        encoder.copyBufferToBuffer(from.buffer.raw, from.offsetBytes, to.buffer.raw, to.offsetBytes(), sizeBytes);
+        const fromBytes = from.buffer.baseBytes + from.offsetBytes;
+        const toBytes = to.buffer.baseBytes + to.offsetBytes();
+        encoder.copyBufferToBuffer(from.buffer.raw, fromBytes, to.buffer.raw, toBytes, sizeBytes);
         break;
       }
-      case "clear":
+      case "clear": {
         endPass();
-        encoder.clearBuffer(command.range.buffer.raw, command.range.offsetBytes, command.range.sizeBytes);
+        const { buffer, offsetBytes, sizeBytes } = command.range;
+        encoder.clearBuffer(buffer.raw, buffer.baseBytes + offsetBytes, sizeBytes);
         break;
+      }
       default:
         command satisfies never;
     }

@@ -1,10 +1,12 @@
 import { DeviceError, OutOfMemoryError } from "../errors.ts";
 import type { BufferRange, GpuBuffer } from "./buffer.ts";
+import { type Recorded, record } from "./commands.ts";
 import { Decisions } from "./decisions.ts";
 import type { FragmentUnit } from "./fragment-unit.ts";
 import { type KernelSource, PipelineCache } from "./pipelines.ts";
 import { Profiler } from "./profiler.ts";
-import { ReadbackPool } from "./readback.ts";
+import { type Readback, ReadbackPool, type ResultRange } from "./readback.ts";
+import { GUARD_BYTES, Watch } from "./watch.ts";
 import { WATCHDOG_LIMITS, Watchdog, type WatchdogLimits } from "./watchdog.ts";
 
 export interface GpuOptions {
@@ -19,6 +21,8 @@ export interface GpuOptions {
   readonly bindingLimitBytes?: number;
   /** How long the GPU may take to answer. */
   readonly watchdog?: WatchdogLimits;
+  /** Whether to look for work that the driver drops in silence, and for writes outside of buffers. */
+  readonly watch?: boolean;
 }
 
 const STORAGE_USAGE = () => GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
@@ -44,6 +48,8 @@ export class Gpu {
   /** Null where the adapter has no timestamps. */
   readonly profiler: Profiler | null;
   readonly watchdog: Watchdog;
+  /** Null where it was not asked for. */
+  readonly watch: Watch | null;
   readonly #memoryLimitBytes: number;
   readonly #readbacks: ReadbackPool;
   readonly #live = new Set<GpuBuffer>();
@@ -64,6 +70,7 @@ export class Gpu {
     this.watchdog = new Watchdog(options.watchdog ?? WATCHDOG_LIMITS);
     this.#readbacks = new ReadbackPool(this);
     this.profiler = device.features.has("timestamp-query") ? new Profiler(this) : null;
+    this.watch = options.watch ? new Watch(this) : null;
     device.addEventListener("uncapturederror", (event) => {
       this.#failure ??= describeError((event as GPUUncapturedErrorEvent).error, this.#liveBytes);
     });
@@ -80,7 +87,11 @@ export class Gpu {
 
   /** A zero-filled storage buffer. The size is rounded up to a multiple of 16 bytes, so that vec4 views cover it. */
   buffer(label: string, sizeBytes: number): GpuBuffer {
-    return this.#create(label, Math.max(16, Math.ceil(sizeBytes / 16) * 16), STORAGE_USAGE());
+    const roundedBytes = Math.max(16, Math.ceil(sizeBytes / 16) * 16);
+    const hasRoom = roundedBytes + 2 * GUARD_BYTES <= this.device.limits.maxBufferSize;
+    const buffer = this.#create(label, roundedBytes, STORAGE_USAGE(), this.watch && hasRoom ? GUARD_BYTES : 0);
+    if (buffer.baseBytes > 0) this.watch?.guard(buffer);
+    return buffer;
   }
 
   /** A uniform buffer that holds `words` (u32; put floats in through a shared ArrayBuffer). */
@@ -112,7 +123,8 @@ export class Gpu {
 
   release(buffer: GpuBuffer): void {
     if (!this.#live.delete(buffer)) return;
-    this.#liveBytes -= buffer.sizeBytes;
+    this.#liveBytes -= allocatedBytes(buffer);
+    this.watch?.forget(buffer);
     buffer.raw.destroy();
   }
 
@@ -123,21 +135,34 @@ export class Gpu {
         `internal: write of ${data.byteLength} bytes at ${offsetBytes} runs over the end of ${buffer.label}`,
       );
     }
-    this.device.queue.writeBuffer(buffer.raw, offsetBytes, data.buffer, data.byteOffset, data.byteLength);
+    const at = buffer.baseBytes + offsetBytes;
+    this.device.queue.writeBuffer(buffer.raw, at, data.buffer, data.byteOffset, data.byteLength);
   }
 
   /** Copies ranges back to the host in one round trip, once all work submitted so far is done. */
   async read(...ranges: readonly BufferRange[]): Promise<ArrayBuffer[]> {
-    const readback = this.#readbacks.prepare(ranges);
-    const encoder = this.device.createCommandEncoder();
-    readback.encode(encoder);
-    this.device.queue.submit([encoder.finish()]);
+    const readback = this.readback(...ranges);
+    this.submit(record(this, "read", [], readback));
     return readback.finish();
   }
 
-  /** A readback whose copies go into a command buffer of the caller's: encode it, submit, then await `finish`. */
-  readback(...ranges: readonly BufferRange[]): ReturnType<ReadbackPool["prepare"]> {
-    return this.#readbacks.prepare(ranges);
+  /** A readback whose copies go into a command buffer of the caller's: record it, submit, then await `finish`. */
+  readback(...ranges: readonly ResultRange[]): Readback {
+    return this.#readbacks.prepare(ranges, this.watch?.proof() ?? null);
+  }
+
+  /** Internal to src/gpu: a readback that goes into no recorded command buffer, so that nothing is proven of it. */
+  bareReadback(range: BufferRange): Readback {
+    return this.#readbacks.prepare([range]);
+  }
+
+  /** Submits command buffers, in their order. */
+  submit(...recorded: readonly Recorded[]): void {
+    for (const { label, commands, proof } of this.watch ? recorded : []) {
+      const number = this.watch!.submitted(label, commands);
+      proof?.submitted(number);
+    }
+    this.device.queue.submit(recorded.map(({ commandBuffer }) => commandBuffer));
   }
 
   /** Releases the memory that results came back through: after a phase whose results are larger than those of the next. */
@@ -163,6 +188,11 @@ export class Gpu {
     this.throwIfFailed();
   }
 
+  /** Internal to src/gpu: makes every wait from now on throw this, unless something has failed before. */
+  fail(error: Error): void {
+    this.#failure ??= error;
+  }
+
   throwIfFailed(): void {
     if (this.#failure) throw this.#failure;
   }
@@ -182,7 +212,7 @@ export class Gpu {
     return this.#create(label, sizeBytes, usage);
   }
 
-  #create(label: string, sizeBytes: number, usage: GPUBufferUsageFlags): GpuBuffer {
+  #create(label: string, sizeBytes: number, usage: GPUBufferUsageFlags, guardBytes = 0): GpuBuffer {
     this.throwIfFailed();
     const limit = this.device.limits.maxBufferSize;
     if (sizeBytes > limit) {
@@ -190,19 +220,24 @@ export class Gpu {
         `buffer ${label} needs ${sizeBytes} bytes, this adapter allows ${limit} per buffer; lower max_tokens_per_batch`,
       );
     }
-    if (this.#liveBytes + sizeBytes > this.#memoryLimitBytes) {
+    const allBytes = sizeBytes + 2 * guardBytes;
+    if (this.#liveBytes + allBytes > this.#memoryLimitBytes) {
       throw new OutOfMemoryError(
         `the GPU is out of memory: ${label} needs ${sizeBytes} bytes, ${this.#liveBytes} of ${this.#memoryLimitBytes} are taken`,
       );
     }
-    const raw = this.device.createBuffer({ label, size: sizeBytes, usage });
-    const buffer = { raw, label, sizeBytes };
+    const raw = this.device.createBuffer({ label, size: allBytes, usage });
+    const buffer = { raw, label, sizeBytes, baseBytes: guardBytes };
     this.#live.add(buffer);
     this.#collected?.push(buffer);
-    this.#liveBytes += sizeBytes;
+    this.#liveBytes += allBytes;
     this.#peakBytes = Math.max(this.#peakBytes, this.#liveBytes);
     return buffer;
   }
+}
+
+function allocatedBytes({ sizeBytes, baseBytes }: GpuBuffer): number {
+  return sizeBytes + 2 * baseBytes;
 }
 
 /** Some drivers lose the device where others refuse a buffer. */

@@ -66,7 +66,7 @@ export class Profiler {
       GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
     );
     encoder.resolveQuerySet(batch.querySet, 0, queries, resolved.raw, 0);
-    const readback = this.#gpu.readback(wholeBuffer(resolved));
+    const readback = this.#gpu.bareReadback(wholeBuffer(resolved));
     readback.encode(encoder);
     this.#pending.push({ batch, readback, resolved });
   }

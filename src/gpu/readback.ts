@@ -1,9 +1,20 @@
 import { DeviceError, HungDeviceError } from "../errors.ts";
 import type { BufferRange, GpuBuffer } from "./buffer.ts";
 import type { Gpu } from "./gpu.ts";
+import type { Proof } from "./watch.ts";
+
+/** A stretch of a buffer that is to come back. */
+export interface ResultRange extends BufferRange {
+  /** Whether the commands that it comes back from write all of it, and read nothing of it before. */
+  readonly isRewritten?: boolean;
+}
 
 /** Copies on their way to the host. `encode` once into a command buffer, submit it, then await `finish`. */
 export interface Readback {
+  /** Null without `--watch`. */
+  readonly proof: Proof | null;
+  /** Goes before the commands that make the results: with `--watch`, what they do not write is found. */
+  readonly poison: (encoder: GPUCommandEncoder) => void;
   readonly encode: (encoder: GPUCommandEncoder) => void;
   /** One ArrayBuffer for each range, of the range's size. */
   readonly finish: () => Promise<ArrayBuffer[]>;
@@ -27,17 +38,24 @@ export class ReadbackPool {
     this.#gpu = gpu;
   }
 
-  prepare(ranges: readonly BufferRange[]): Readback {
+  /** @param proof of what comes back; null for none */
+  prepare(ranges: readonly ResultRange[], proof: Proof | null = null): Readback {
+    const { watch } = this.#gpu;
     const totalBytes = ranges.reduce((sum, range) => sum + range.sizeBytes, 0);
     const staging = this.#take(totalBytes);
     const { sizeBytes } = staging;
     return {
+      proof,
+      poison: (encoder) => {
+        for (const range of ranges) if (range.isRewritten) watch?.poison(encoder, range);
+      },
       encode: (encoder) => {
         let at = 0;
         for (const { buffer, offsetBytes, sizeBytes: length } of ranges) {
-          encoder.copyBufferToBuffer(buffer.raw, offsetBytes, staging.raw, at, length);
+          encoder.copyBufferToBuffer(buffer.raw, buffer.baseBytes + offsetBytes, staging.raw, at, length);
           at += length;
         }
+        proof?.encode(encoder);
       },
       finish: async () => {
         try {
@@ -60,6 +78,8 @@ export class ReadbackPool {
         this.#free.push(staging);
         this.#free.sort((a, b) => a.sizeBytes - b.sizeBytes);
         this.#gpu.throwIfFailed();
+        await proof?.finish();
+        for (const [i, range] of ranges.entries()) if (range.isRewritten) watch?.requireWritten(range, copies[i]!);
         return copies;
       },
     };

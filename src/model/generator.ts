@@ -1,6 +1,6 @@
 import { DeviceError } from "../errors.ts";
 import { type BufferRange, type GpuBuffer, totalBytes, wholeBuffer } from "../gpu/buffer.ts";
-import { type Command, encode } from "../gpu/commands.ts";
+import { type Command, type Recorded, record } from "../gpu/commands.ts";
 import { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { embedding, gatherRows } from "../ops/elementwise.ts";
@@ -43,7 +43,7 @@ export class Generator {
   readonly #plan: Plan;
   readonly #buffers: readonly GpuBuffer[];
   /** The layers for the next single token, encoded while the GPU works on the last one. */
-  #nextStep: GPUCommandBuffer | null = null;
+  #nextStep: Recorded | null = null;
   #length = 0;
   #isDestroyed = false;
 
@@ -78,22 +78,17 @@ export class Generator {
     const gpu = this.#gpu;
     const { chunk, logits, head } = this.#plan;
     await gpu.pipelines.ready();
-    const readback = gpu.readback({ ...logits.range, sizeBytes: logits.cols * 4 });
+    const readback = gpu.readback({ ...logits.range, sizeBytes: logits.cols * 4, isRewritten: true });
     for (let done = 0; done < tokens.length; ) {
       const rows = Math.min(chunk.max, tokens.length - done);
       this.#writeRows(tokens.slice(done, done + rows));
-      const commandBuffers = [this.#encodeLayers(rows)];
+      const recorded = [this.#recordLayers(rows)];
       done += rows;
-      if (done === tokens.length) {
-        const encoder = gpu.device.createCommandEncoder();
-        encode(this.#gpu, encoder, head);
-        readback.encode(encoder);
-        commandBuffers.push(encoder.finish());
-      }
-      gpu.device.queue.submit(commandBuffers);
+      if (done === tokens.length) recorded.push(record(gpu, "next token", head, readback));
+      gpu.submit(...recorded);
       this.#length += rows;
     }
-    this.#nextStep ??= this.#encode(this.#plan.decode);
+    this.#nextStep ??= this.#record(this.#plan.decode);
     const [copy] = await readback.finish();
     return new Float32Array(copy!);
   }
@@ -129,21 +124,19 @@ export class Generator {
     gpu.write(headRow.buffer, 0, new Uint32Array([tokens.length - 1]));
   }
 
-  #encodeLayers(rows: number): GPUCommandBuffer {
+  #recordLayers(rows: number): Recorded {
     const { chunk, prefill, decode } = this.#plan;
     if (rows > 1) {
       chunk.set(rows);
-      return this.#encode(prefill);
+      return this.#record(prefill);
     }
-    const step = this.#nextStep ?? this.#encode(decode);
+    const step = this.#nextStep ?? this.#record(decode);
     this.#nextStep = null;
     return step;
   }
 
-  #encode(commands: readonly Command[]): GPUCommandBuffer {
-    const encoder = this.#gpu.device.createCommandEncoder();
-    encode(this.#gpu, encoder, commands);
-    return encoder.finish();
+  #record(commands: readonly Command[]): Recorded {
+    return record(this.#gpu, "text", commands);
   }
 }
 

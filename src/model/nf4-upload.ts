@@ -1,5 +1,5 @@
 import { type GpuBuffer, wholeBuffer } from "../gpu/buffer.ts";
-import { type Command, encode } from "../gpu/commands.ts";
+import { type Command, record } from "../gpu/commands.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { Nf4Piece, type Nf4Weight, nf4Blocks, quantizeAbsmax, quantizeNf4 } from "../ops/nf4.ts";
 import type { FloatDtype } from "../weights/half.ts";
@@ -48,9 +48,8 @@ export class Nf4Upload {
     this.#elements += elements;
     const isLast = this.#elements === this.#weight.rows * this.#weight.cols;
     this.#piece.set(firstElement, elements);
-    const encoder = gpu.device.createCommandEncoder();
-    encode(gpu, encoder, [...this.#quantize.get(staging)!, ...(isLast ? this.#finish : [])]);
-    gpu.device.queue.submit([encoder.finish()]);
+    const commands = [...this.#quantize.get(staging)!, ...(isLast ? this.#finish : [])];
+    gpu.submit(record(gpu, "quantize weights", commands));
     if (isLast) this.release();
     return isLast;
   }

@@ -1,7 +1,8 @@
 import { type PackedBatch, pairStarts } from "../data/pack.ts";
-import { type BufferRange, totalBytes } from "../gpu/buffer.ts";
-import { type Command, encode } from "../gpu/commands.ts";
+import { totalBytes } from "../gpu/buffer.ts";
+import { type Command, record } from "../gpu/commands.ts";
 import type { Gpu } from "../gpu/gpu.ts";
+import type { ResultRange } from "../gpu/readback.ts";
 import { divergenceOfRows } from "../ops/head.ts";
 import { setRowTiles } from "../ops/row-tiles.ts";
 import { type BatchBuffers, createBatchBuffers, uploadBatch } from "./batch-buffers.ts";
@@ -62,7 +63,7 @@ export class PairModel {
   /** Log-probabilities of a batch without gradients. The next batch may be scored before they are there. */
   async score(batch: PackedBatch, who: Who): Promise<HeadResults> {
     this.#upload(batch);
-    return this.#runHead(this.#plans.score[who]);
+    return this.#runHead("score", this.#plans.score[who]);
   }
 
   /**
@@ -74,17 +75,13 @@ export class PairModel {
     const { train } = this.#plans;
     if (!train) throw new Error("internal: this model has no gradients");
     this.#upload(batch);
-    const results = this.#runHead(train.forward);
+    const results = this.#runHead("forward", train.forward);
     results.catch(() => {}); // Awaited below, unless encoding throws first: never an unhandled rejection.
     const parts = [train.backward.slice(0, FIRST_COMMANDS), train.backward.slice(FIRST_COMMANDS)];
-    const backward = parts.map((commands) => {
-      const encoder = this.#gpu.device.createCommandEncoder();
-      encode(this.#gpu, encoder, commands);
-      return encoder.finish();
-    });
+    const backward = parts.map((commands) => record(this.#gpu, "backward", commands));
     const coefficients = coefficientsOf(await results);
     this.#gpu.write(this.#batch.coefficients.buffer, 0, coefficients);
-    for (const part of backward) this.#gpu.device.queue.submit([part]);
+    for (const part of backward) this.#gpu.submit(part);
   }
 
   /** KL(π ‖ π_ref) over the whole vocabulary, in nats, at each of the R rows that predict a token. */
@@ -93,7 +90,8 @@ export class PairModel {
     if (!divergence || !divergenceState) throw new Error("internal: this model was not made for divergences");
     this.#upload(batch);
     const rows = batch.headRows.length;
-    const [words] = await this.#run(divergence, [{ ...divergenceState, sizeBytes: rows * 32 }]);
+    const results = [{ ...divergenceState, sizeBytes: rows * 32, isRewritten: true }];
+    const [words] = await this.#run("divergence", divergence, results);
     return divergenceOfRows(new Float32Array(words!));
   }
 
@@ -115,13 +113,13 @@ export class PairModel {
     for (const tiles of tensorAttention.rowTiles.values()) setRowTiles(this.#gpu, tiles, starts);
   }
 
-  async #runHead(commands: readonly Command[]): Promise<HeadResults> {
+  async #runHead(label: string, commands: readonly Command[]): Promise<HeadResults> {
     const rows = this.#batch.headCount.value;
     const { state, best, targetLogits } = this.#plans.head;
-    const [stateWords, bestWords, targetWords] = await this.#run(commands, [
-      { ...state, sizeBytes: rows * 16 },
-      { ...best, sizeBytes: rows * 4 },
-      { ...targetLogits, sizeBytes: rows * 8 },
+    const [stateWords, bestWords, targetWords] = await this.#run(label, commands, [
+      { ...state, sizeBytes: rows * 16, isRewritten: true },
+      { ...best, sizeBytes: rows * 4, isRewritten: true },
+      { ...targetLogits, sizeBytes: rows * 8 }, // Nothing is written where a row predicts one token only.
     ]);
     return {
       state: new Float32Array(stateWords!),
@@ -130,12 +128,9 @@ export class PairModel {
     };
   }
 
-  async #run(commands: readonly Command[], results: readonly BufferRange[]): Promise<ArrayBuffer[]> {
+  async #run(label: string, commands: readonly Command[], results: readonly ResultRange[]): Promise<ArrayBuffer[]> {
     const readback = this.#gpu.readback(...results);
-    const encoder = this.#gpu.device.createCommandEncoder();
-    encode(this.#gpu, encoder, commands);
-    readback.encode(encoder);
-    this.#gpu.device.queue.submit([encoder.finish()]);
+    this.#gpu.submit(record(this.#gpu, label, commands, readback));
     return readback.finish();
   }
 }

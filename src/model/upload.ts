@@ -1,5 +1,5 @@
 import { type GpuBuffer, wholeBuffer } from "../gpu/buffer.ts";
-import { encode } from "../gpu/commands.ts";
+import { record } from "../gpu/commands.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { CONVERT_ROWS_WORDS, convertRows, convertRowsWords, SOURCE_SLACK_BYTES } from "../ops/convert.ts";
 import { padded, type Weight, type WeightFormat, type WeightPart, weightRowBytes } from "../ops/matrix.ts";
@@ -198,9 +198,7 @@ export class TensorUploader {
     // From here to the submission nothing waits: the next run writes the same uniform.
     this.#stage(staging, run.bytes);
     gpu.write(this.#uniform, 0, convertRowsWords(op, run.firstRow, tensor));
-    const encoder = gpu.device.createCommandEncoder();
-    encode(gpu, encoder, [command]);
-    gpu.device.queue.submit([encoder.finish()]);
+    gpu.submit(record(gpu, "convert weights", [command]));
     await this.#window.wrote();
   }
 

@@ -1,5 +1,5 @@
 import type { GpuBuffer } from "../gpu/buffer.ts";
-import { type Command, encode } from "../gpu/commands.ts";
+import { type Command, record } from "../gpu/commands.ts";
 import { RowCount } from "../gpu/count.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { candidateShapes, fragmentUnit, type ProductSizes, parseCase, shapeClassOf } from "./fragment-shapes.ts";
@@ -128,11 +128,9 @@ async function fastest(
 ): Promise<Pick<Tuned, "ms" | "variant">> {
   await gpu.pipelines.ready();
   const run = async (commands: readonly Command[], times: number): Promise<number> => {
-    const encoder = gpu.device.createCommandEncoder();
-    for (let i = 0; i < times; i++) encode(gpu, encoder, commands);
-    const buffer = encoder.finish();
+    const recorded = record(gpu, "tuning", Array<readonly Command[]>(times).fill(commands).flat());
     const startMs = now();
-    gpu.device.queue.submit([buffer]);
+    gpu.submit(recorded);
     await gpu.flush();
     return now() - startMs;
   };

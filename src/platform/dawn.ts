@@ -18,6 +18,8 @@ export interface DeviceRequest {
   readonly profile?: DeviceProfile;
   /** Bytes of all buffers together, as if the adapter had no more; null for no limit. */
   readonly memoryLimitBytes?: number | null;
+  /** Whether to look for work that the driver drops in silence, and for writes outside of buffers. */
+  readonly watch?: boolean;
   /** Largest binding to use, below the adapter's own limit: for tests of splitting. */
   readonly bindingLimitBytes?: number;
 }
@@ -65,7 +67,7 @@ export async function openDevice(request: DeviceRequest): Promise<OpenedDevice> 
   }
   const enabledFeatures = WANTED_FEATURES.filter((feature) => adapter.features.has(feature));
   const device = await adapter.requestDevice({ requiredLimits, requiredFeatures: enabledFeatures as GPUFeatureName[] });
-  const { bindingLimitBytes, memoryLimitBytes = null } = request;
+  const { bindingLimitBytes, memoryLimitBytes = null, watch = false } = request;
   const gpu = new Gpu(device, {
     kernelSource: readKernel,
     subgroupSize: adapter.info.subgroupMaxSize,
@@ -73,7 +75,9 @@ export async function openDevice(request: DeviceRequest): Promise<OpenedDevice> 
     memoryLimitBytes,
     ...(bindingLimitBytes === undefined ? {} : { bindingLimitBytes }),
     watchdog: watchdogLimits(adapter.info.isFallbackAdapter),
+    watch,
   });
+  await gpu.pipelines.ready(); // Those of the watch go into every command buffer.
   openDevices++;
   return {
     gpu,

@@ -1,5 +1,5 @@
 import { wholeBuffer } from "../gpu/buffer.ts";
-import { type Command, clear, encode } from "../gpu/commands.ts";
+import { type Command, clear, record } from "../gpu/commands.ts";
 import type { Gpu } from "../gpu/gpu.ts";
 import { eachFactor, factorName, type LayerFactors } from "../model/lora.ts";
 import type { Matrix } from "../ops/matrix.ts";
@@ -88,11 +88,8 @@ export function createOptimizer(
     moments,
     update: async (stepNumber, learningRate) => {
       gpu.write(step, 0, stepWords(settings, stepNumber, learningRate));
-      const readback = gpu.readback(clip);
-      const encoder = gpu.device.createCommandEncoder();
-      encode(gpu, encoder, commands);
-      readback.encode(encoder);
-      gpu.device.queue.submit([encoder.finish()]);
+      const readback = gpu.readback({ ...clip, isRewritten: true });
+      gpu.submit(record(gpu, "update", commands, readback));
       const [result] = await readback.finish();
       const [gradNorm, , finite] = new Float32Array(result!);
       return { gradNorm: gradNorm!, applied: finite === 1 };

@@ -43,6 +43,7 @@ export function describeRun(facts: RunFacts, results: RunResults | null): object
       enabled_features: opened.enabledFeatures,
       profile: opened.profile,
       toggles: opened.toggles,
+      watched: opened.gpu.watch !== null,
       subgroup_size: adapter.subgroupMaxSize,
       f16_matrix: adapter.f16Matrix,
       tiles: decidedTiles(opened.gpu),

@@ -19,6 +19,8 @@ export interface SessionRequest {
   readonly weightsCache?: boolean;
   /** Bytes that a run may take on the GPU; null to ask the driver. */
   readonly deviceMemory?: number | null;
+  /** Look for work that the driver drops in silence, and for writes outside of buffers. */
+  readonly watch?: boolean;
 }
 
 /** A base on the GPU, and what has been computed with it alone. */
@@ -47,8 +49,8 @@ export class Session {
 
   /** @throws DeviceError where there is no such device, or not of this precision */
   static async open(request: SessionRequest, terminal: Terminal): Promise<Session> {
-    const { device, profile, precision, weightsCache = false, deviceMemory = null } = request;
-    const opened = await openDevice({ device, profile, memoryLimitBytes: deviceMemory });
+    const { device, profile, precision, weightsCache = false, deviceMemory = null, watch = false } = request;
+    const opened = await openDevice({ device, profile, memoryLimitBytes: deviceMemory, watch });
     try {
       if (opened.notice) terminal.line(opened.notice);
       // Asked while the device is empty: later the base is on it.

@@ -1,0 +1,1 @@
+export function withFaultyQueue(device: GPUDevice, isLost: (submission: number) => boolean): GPUDevice;
