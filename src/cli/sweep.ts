@@ -59,6 +59,7 @@ export function addSweepCommand(program: Command): void {
     .option("--claim <name>", "kubernetes: the PersistentVolumeClaim that holds this folder")
     .option("--namespace <name>", "kubernetes: the Job's namespace")
     .option("--dry-run", "check every run, list them, and stop")
+    .addOption(new Option("--resume", "what a sweep does in any case").hideHelp())
     .addHelpText(
       "after",
       `

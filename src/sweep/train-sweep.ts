@@ -5,6 +5,7 @@ import { printable } from "../text.ts";
 import { withRun } from "../train/begin-run.ts";
 import { withFolderLock } from "../train/folder-lock.ts";
 import type { Inputs } from "../train/inputs.ts";
+import { formatDuration } from "../train/progress.ts";
 import { Session, type SessionRequest } from "../train/session.ts";
 import { type TrainOptions, trainRun } from "../train/train-run.ts";
 import type { OpenRun } from "./check-sweep.ts";
@@ -45,10 +46,13 @@ export async function trainSweep(
 ): Promise<FailedRun[]> {
   const failed: FailedRun[] = [];
   let session: Session | null = null;
+  const startMs = performance.now();
   try {
-    for (const { run, index } of runs) {
+    for (const [done, { run, index }] of runs.entries()) {
       session ??= await Session.open(options.session, terminal);
-      terminal.line(`\nrun ${index + 1} of ${sweep.runs.length}: ${printable(run.name)}`);
+      const leftMs = ((performance.now() - startMs) / done) * (runs.length - done);
+      const left = done > 0 ? `, about ${formatDuration(leftMs)} left` : "";
+      terminal.line(`\nrun ${index + 1} of ${sweep.runs.length}${left}: ${printable(run.name)}`);
       try {
         await trainOne(session, sweep, { run, index }, inputs, options, terminal, signal);
       } catch (error) {
