@@ -3,7 +3,7 @@ import { type MemorySample, measureMemory } from "../../scripts/memory-test.ts";
 import { TEST_DEVICE } from "../device.ts";
 import { rootPath } from "../model/golden-model.ts";
 
-// scripts/memory-test.ts measures 2,000 steps. What grows by 4 KB a step in JavaScript is seen here too; a driver's own
+// scripts/memory-test.ts measures 2,000 steps. What grows by 8 KB a step in JavaScript is seen here too; a driver's own
 // memory comes and goes by tens of megabytes, so of that only what grows by some 500 KB a step.
 
 const MEBIBYTE = 2 ** 20;
