@@ -9,6 +9,7 @@ const SOURCE = fileURLToPath(new URL("../src/", import.meta.url));
 const LAYERS = [
   ["cli"],
   ["plan", "report"],
+  ["evaluation"],
   ["sweep", "curation"],
   ["train"],
   ["generate", "export"],
@@ -18,7 +19,7 @@ const LAYERS = [
   ["gpu"],
 ];
 /** What every layer may use, and what knows nothing of the GPU. */
-const FOUNDATIONS = ["data", "weights", "config", "hub", "random"];
+const FOUNDATIONS = ["data", "weights", "config", "hub", "random", "style"];
 
 interface Import {
   readonly specifier: string;

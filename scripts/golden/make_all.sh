@@ -20,3 +20,4 @@ $python $here/make_adamw.py
 $python $here/make_nf4.py
 $python $here/generate.py
 $python $here/rope.py
+$python $here/style.py

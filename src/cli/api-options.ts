@@ -29,11 +29,13 @@ const KNOWN_PRICES: Readonly<Record<string, Prices>> = { "gpt-4o-mini": { input:
 /** Node's own limit for the first byte of an answer. */
 const LONGEST_TIMEOUT_SECONDS = 300;
 
-export function addApiOptions(command: Command, defaults: { readonly temperature: string }): Command {
-  return command
+/** @param defaults null where the command has a --temperature of its own */
+export function addApiOptions(command: Command, defaults: { readonly temperature: string } | null): Command {
+  command
     .option("--base-url <url>", "server that speaks OpenAI's API (default: OPENAI_BASE_URL, else OpenAI)")
-    .option("--api-key-env <name>", "environment variable that holds the key; it may be unset", "OPENAI_API_KEY")
-    .option("--temperature <number>", "randomness of the answers", defaults.temperature)
+    .option("--api-key-env <name>", "environment variable that holds the key; it may be unset", "OPENAI_API_KEY");
+  if (defaults) command.option("--temperature <number>", "randomness of the answers", defaults.temperature);
+  return command
     .option("--concurrency <count>", "calls at once, for each server", "8")
     .option("--timeout <seconds>", "a call that takes longer has failed", "120")
     .option("--attempts <count>", "calls that may fail before a question is listed and left", "6")
@@ -140,4 +142,12 @@ export function readPrices(options: ApiOptions, servers: readonly ServerSettings
     throw new InputError("--budget-usd needs the prices of the model: give --input-price and --output-price");
   }
   return prices;
+}
+
+/** `MODEL`, asked at --base-url, or `MODEL@URL`, which gets no key but that of `#VARIABLE`: keys do not go astray. */
+export function readJudge(text: string, options: ApiOptions): ServerSettings {
+  const [, model = text, url, variable = null] = /^(.*)@(https?:\/\/[^#]*)(?:#(.*))?$/.exec(text) ?? [];
+  return url === undefined
+    ? readServer(model, options)
+    : readServer(model, options, { option: "--judge", url, keyVariable: variable });
 }

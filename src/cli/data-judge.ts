@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { createServer, type ServerSettings } from "../curation/ask/server.ts";
+import { createServer } from "../curation/ask/server.ts";
 import { curationFiles } from "../curation/files.ts";
 import { type JudgeOptions, judgeRows, planJudging } from "../curation/judge.ts";
 import { readExamples, readJudgeRows } from "../curation/judge-rows.ts";
@@ -10,9 +10,9 @@ import {
   type ApiOptions,
   addApiOptions,
   readAskSettings,
+  readJudge,
   readLimits,
   readPrices,
-  readServer,
   readTemperature,
 } from "./api-options.ts";
 import { namingOption } from "./option-values.ts";
@@ -77,12 +77,4 @@ async function readJudging(options: JudgeCommandOptions, terminal: Terminal): Pr
     examples: examples === undefined ? [] : await namingOption("--examples", readExamples(examples)),
     input: await namingOption("--in", readJudgeRows(options.in)),
   };
-}
-
-/** `MODEL`, asked at --base-url, or `MODEL@URL`, which gets no key but that of `#VARIABLE`: keys do not go astray. */
-function readJudge(text: string, options: ApiOptions): ServerSettings {
-  const [, model = text, url, variable = null] = /^(.*)@(https?:\/\/[^#]*)(?:#(.*))?$/.exec(text) ?? [];
-  return url === undefined
-    ? readServer(model, options)
-    : readServer(model, options, { option: "--judge", url, keyVariable: variable });
 }

@@ -5,6 +5,7 @@ import { printableLines } from "../text.ts";
 import { fileError } from "../weights/regular-file.ts";
 import { addDataCommand } from "./data.ts";
 import { addDevicesCommand } from "./devices.ts";
+import { addEvalCommand } from "./eval.ts";
 import { addGenerateCommand } from "./generate.ts";
 import { formatHelp } from "./help.ts";
 import { addMergeCommand } from "./merge.ts";
@@ -42,6 +43,7 @@ addMergeCommand(program);
 addDevicesCommand(program);
 addPlanCommand(program);
 addSweepCommand(program);
+addEvalCommand(program);
 addReportCommand(program);
 addDataCommand(program);
 addTrainCommand(program); // Last: commands inherit the program's settings when they are made, and this one's are its own.

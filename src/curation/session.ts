@@ -12,7 +12,7 @@ import { type CurationFiles, refuseForeignOutput } from "./files.ts";
  * @param outputs files that the work will write
  */
 export async function withJournal<T>(
-  files: CurationFiles,
+  files: Pick<CurationFiles, "out" | "journal" | "lock">,
   outputs: readonly string[],
   task: string,
   terminal: Terminal,

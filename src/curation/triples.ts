@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { printable } from "../text.ts";
 import type { Response } from "./ask/journal.ts";
+import { describeJson, readJsonAnswer } from "./ask/json-answer.ts";
 import type { Unusable } from "./ask/questions.ts";
 import type { ChatRequest } from "./ask/server.ts";
 
@@ -67,25 +67,13 @@ Provide your response in JSON format with the following structure:
     ]
 }`;
 
-/** Reads what the server answered. JSON in one Markdown fence, as local models write it, is taken out of it. */
-export function readTriples({
-  content,
-  refusal,
-  finishReason,
-}: Pick<Response, "content" | "refusal" | "finishReason">): TripleSet | Unusable {
-  if (refusal !== null || finishReason === "content_filter") {
-    return { unusable: "refusal", reason: printable(refusal ?? "stopped by the server's content filter") };
-  }
-  let answer: unknown;
-  try {
-    answer = JSON.parse(/^\s*```(?:json)?\s*\n(.*)\n\s*```\s*$/s.exec(content)?.[1] ?? content);
-  } catch (error) {
-    if (finishReason === "length") return { unusable: "cut", reason: "the answer was cut off at its longest length" };
-    return { unusable: "invalid JSON", reason: printable((error as Error).message) };
-  }
-  const list = z.object({ preference_triples: z.array(z.unknown()) }).safeParse(answer);
+/** Reads what the server answered. */
+export function readTriples(response: Pick<Response, "content" | "refusal" | "finishReason">): TripleSet | Unusable {
+  const answer = readJsonAnswer(response);
+  if ("unusable" in answer) return answer;
+  const list = z.object({ preference_triples: z.array(z.unknown()) }).safeParse(answer.json);
   if (!list.success) {
-    return { unusable: "wrong shape", reason: `must hold preference_triples, found ${describe(answer)}` };
+    return { unusable: "wrong shape", reason: `must hold preference_triples, found ${describeJson(answer.json)}` };
   }
   const elements = list.data.preference_triples;
   const triples = elements.flatMap((element) => {
@@ -94,11 +82,7 @@ export function readTriples({
     return [{ instruction: data.instruction, generated: data.generated_answer, extracted: data.extracted_answer }];
   });
   if (triples.length === 0) {
-    return { unusable: "wrong shape", reason: `must hold triples, found ${describe(elements)}` };
+    return { unusable: "wrong shape", reason: `must hold triples, found ${describeJson(elements)}` };
   }
   return { triples, malformed: elements.length - triples.length };
-}
-
-function describe(value: unknown): string {
-  return printable(JSON.stringify(value) ?? "nothing", 80);
 }

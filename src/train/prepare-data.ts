@@ -138,8 +138,8 @@ function findEmptyPrompts(rows: readonly PreferenceRow[]): PreparedData["emptyPr
   return { rows: empty.length, first: source ? placeOf(source) : null };
 }
 
-/** A tokenizer that belongs to another model may have ids that this one has no embedding for. */
-function requireKnownTokens({ pairs }: TokenizedRows, { vocabSize }: LlamaConfig): void {
+/** A tokenizer that belongs to another model may have ids that this one has no embedding for. @throws InputError */
+export function requireKnownTokens({ pairs }: TokenizedRows, { vocabSize }: LlamaConfig): void {
   for (const { promptIds, chosenIds, rejectedIds, source } of pairs) {
     for (const ids of [promptIds, chosenIds, rejectedIds]) {
       const unknown = ids.find((id) => id >= vocabSize);

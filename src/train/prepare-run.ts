@@ -83,7 +83,7 @@ export function reportPreflight({ config, folder, data, length, schedule }: Prep
 }
 
 /** Tokens of the longest prompt with one of its answers. */
-export function longestSequence({ train, evaluation }: PreparedData): number {
+export function longestSequence({ train, evaluation }: Pick<PreparedData, "train" | "evaluation">): number {
   return [...train, ...evaluation].reduce((longest, { promptIds, chosenIds, rejectedIds }) => {
     return Math.max(longest, promptIds.length + Math.max(chosenIds.length, rejectedIds.length));
   }, 0);
