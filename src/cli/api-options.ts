@@ -10,6 +10,8 @@ import { parseNumber, parseWholeNumber } from "./option-values.ts";
 export interface ApiOptions {
   readonly baseUrl?: string;
   readonly apiKeyEnv: string;
+  /** Nothing is asked, so that no key is needed. */
+  readonly dryRun?: boolean;
   readonly temperature: string;
   readonly concurrency: string;
   readonly timeout: string;
@@ -80,7 +82,7 @@ export function readServer(model: string, options: ApiOptions, own?: OwnServer):
   return {
     baseUrl,
     model,
-    apiKey: readKey(keyVariable, baseUrl),
+    apiKey: readKey(keyVariable, baseUrl, options.dryRun ?? false),
     timeoutMs: Math.round(
       1000 * parseNumber("--timeout", options.timeout, { least: 0.1, most: LONGEST_TIMEOUT_SECONDS }),
     ),
@@ -88,13 +90,13 @@ export function readServer(model: string, options: ApiOptions, own?: OwnServer):
 }
 
 /** The key in an environment variable; null where it is not set, which OpenAI's own server does not allow. */
-function readKey(variable: string | null, baseUrl: string): string | null {
+function readKey(variable: string | null, baseUrl: string, isDryRun: boolean): string | null {
   const key = variable === null ? undefined : process.env[variable]?.trim();
   if (key && !/^[!-~]+$/.test(key)) {
     throw new InputError(`${printable(variable!)} must hold a key of ASCII characters without spaces, found others`);
   }
   if (key) return key;
-  if (!isOpenAi(baseUrl)) return null;
+  if (isDryRun || !isOpenAi(baseUrl)) return null;
   throw new InputError(
     variable === null
       ? `a judge at ${OPENAI_URL} needs a key: name its variable behind the address, as in MODEL@URL#OPENAI_API_KEY`

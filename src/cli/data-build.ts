@@ -32,7 +32,6 @@ interface BuildCommandOptions extends ApiOptions {
   readonly promptTemplate: string;
   readonly maxNewTokens: string;
   readonly device: string;
-  readonly dryRun?: boolean;
 }
 
 /** `dpo-train data build`: preference pairs out of articles. */

@@ -24,7 +24,6 @@ interface JudgeCommandOptions extends ApiOptions {
   readonly judge?: readonly string[];
   readonly examples?: string;
   readonly agreement: string;
-  readonly dryRun?: boolean;
 }
 
 const DEFAULT_JUDGE = "gpt-4o-mini";

@@ -68,6 +68,8 @@ describe("data build", () => {
     expect(stdout).toContain(`${EXTRACTS} calls to make`);
     expect(api.seen).toEqual([]);
     expect(await readdir(folder)).toEqual(["articles.json"]);
+    const atOpenAi = [...args, "--dry-run", "--base-url", "https://api.openai.com/v1", "--api-key-env", "NO_SUCH_KEY"];
+    expect((await dpoTrain(atOpenAi)).code).toBe(0);
   });
 
   it("killed at random moments goes on: nothing is lost, nothing doubled, nothing asked twice that was answered", async () => {
