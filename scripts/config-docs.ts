@@ -30,6 +30,10 @@ transformers 5.18, PEFT 0.21) but for \`optim\`, \`logging_steps\`, \`eval_strat
 \`save_total_limit\`, \`lora.target_modules\` and \`export.max_shard_size\`. Paths are relative to the folder the command is started from.
 [\`configs/twin.yaml\`](../configs/twin.yaml) is a complete example, explained line by line.
 
+[\`configs/schema.json\`](../configs/schema.json) is the JSON Schema of a config, by which an editor with the YAML language
+server (the YAML extension of VS Code) completes, explains and checks keys. A file names it in a comment, by a path from
+itself: \`# yaml-language-server: $schema=schema.json\`.
+
 Every mistake is reported at once, with line and column, and nothing is ignored: an unknown key is an error, and so is a
 setting that has no effect beside the others.
 

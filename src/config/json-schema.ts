@@ -1,7 +1,9 @@
 import { z } from "zod";
+import { ALTERNATIVES } from "./rules.ts";
 import { configSchema } from "./schema.ts";
+import { type JsonSchema, SWEEP_DEFINITIONS, sweepJsonSchema } from "./sweep-json-schema.ts";
 
-/** The config as JSON Schema (draft 2020-12), for completion and checks in an editor. */
+/** The settings of a run as JSON Schema (draft 2020-12). */
 export function configJsonSchema(): Record<string, unknown> {
   return z.toJSONSchema(configSchema, {
     io: "input",
@@ -10,4 +12,23 @@ export function configJsonSchema(): Record<string, unknown> {
       if (jsonSchema.maximum === Number.MAX_SAFE_INTEGER) delete jsonSchema.maximum;
     },
   });
+}
+
+/**
+ * A config file as JSON Schema, for completion and checks in an editor: the settings of a run, and `sweep:`. Whatever
+ * loads is valid; rules between settings are checked when it is loaded, but for keys that exclude each other.
+ */
+export function configFileJsonSchema(): JsonSchema {
+  const { $schema, properties, required, ...rest } = configJsonSchema();
+  return {
+    $schema,
+    title: "A config of dpo-train",
+    ...rest,
+    properties: { ...(properties as JsonSchema), sweep: sweepJsonSchema() },
+    $defs: SWEEP_DEFINITIONS,
+    // A sweep may go over the model too, and set one of two keys in place of the other.
+    if: { not: { required: ["sweep"] } },
+    // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema; nothing awaits it.
+    then: { required, allOf: ALTERNATIVES.map((pair) => ({ not: { required: pair } })) },
+  };
 }

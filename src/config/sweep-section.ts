@@ -20,21 +20,21 @@ export interface SweepSection {
   readonly metric: SweepMetric | null;
 }
 
-const METRICS: readonly SweepMetric[] = [
+export const SWEEP_METRICS: readonly SweepMetric[] = [
   { name: "eval_loss", isLowerBetter: true },
   { name: "eval_rewards/accuracies", isLowerBetter: false },
   { name: "eval_rewards/margins", isLowerBetter: false },
 ];
 
 /** A night has not room for more, and a grid over many settings is soon larger than meant. */
-const MAX_RUNS = 1000;
+export const MAX_RUNS = 1000;
 
 const METHODS = ["grid", "random", "runs"] as const;
 const KEYS = [...METHODS, "count", "seed", "metric"];
 const DISTRIBUTIONS = ["choice", "uniform", "log_uniform"] as const;
 
 /** Keys that make no sense in a sweep, and why. */
-const NOT_SWEPT: Readonly<Record<string, string>> = {
+export const NOT_SWEPT: Readonly<Record<string, string>> = {
   output_dir: "each run has its own folder in output_dir",
   "export.merged_16bit": "of a sweep only the best run is merged",
 };
@@ -194,8 +194,8 @@ export function readSweepSection(tree: Tree): { section: SweepSection | null; pr
   function readMetric(): SweepMetric | null | undefined {
     const given = entryOf("metric");
     if (!given) return null;
-    const metric = METRICS.find(({ name }) => given.kind === "scalar" && given.value === name);
-    const names = METRICS.map(({ name }) => name);
+    const metric = SWEEP_METRICS.find(({ name }) => given.kind === "scalar" && given.value === name);
+    const names = SWEEP_METRICS.map(({ name }) => name);
     return metric ?? refuse(given, `sweep.metric must be one of ${list(names, "or")}, got ${shown(given)}`);
   }
 }
