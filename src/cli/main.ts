@@ -8,6 +8,7 @@ import { addDevicesCommand } from "./devices.ts";
 import { addEvalCommand } from "./eval.ts";
 import { addGenerateCommand } from "./generate.ts";
 import { formatHelp } from "./help.ts";
+import { addInitCommand } from "./init.ts";
 import { addMergeCommand } from "./merge.ts";
 import { addPlanCommand } from "./plan.ts";
 import { addReportCommand } from "./report.ts";
@@ -46,6 +47,7 @@ addSweepCommand(program);
 addEvalCommand(program);
 addReportCommand(program);
 addDataCommand(program);
+addInitCommand(program);
 addTrainCommand(program); // Last: commands inherit the program's settings when they are made, and this one's are its own.
 
 try {

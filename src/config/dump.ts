@@ -26,7 +26,8 @@ function isWritten(config: Config, key: SettingKey): boolean {
   return value !== undefined && !isDisplaced && !isIdle;
 }
 
-function yamlText(value: unknown): string {
+/** A value as YAML that readers of 1.1 and 1.2 understand alike. */
+export function yamlText(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(yamlText).join(", ")}]`;
   if (typeof value === "string") return quoted(value);
   // YAML 1.1 takes 5e-7 for text, and 5.0e-7 for a number.

@@ -42,6 +42,13 @@ export function requirementOf(key: string): string {
   return requirement;
 }
 
+/** What a setting is for, in a line. */
+export function descriptionOf(key: SettingKey): string {
+  const description = SCHEMAS.get(key)?.description;
+  if (description === undefined) throw new Error(`internal: the config key ${key} is not described`);
+  return description;
+}
+
 /** The value of a setting in a loaded config; undefined where it is unset and has no default. */
 export function settingOf(config: Config, key: SettingKey): unknown {
   const [first, inner] = key.split(".");

@@ -25,6 +25,7 @@ describe("help", () => {
       "sweep",
       "report",
       "data",
+      "init",
       "Exit codes",
     ]) {
       expect(stdout).toContain(name);
@@ -38,6 +39,7 @@ describe("help", () => {
     ["plan", "--shape"],
     ["sweep", "--stop-worse"],
     ["report", "--out"],
+    ["init", "--dataset"],
   ])("of %s", async (command, option) => {
     const { code, stdout } = await dpoTrain([command, "--help"]);
     expect(code).toBe(0);
@@ -70,11 +72,11 @@ it.each<[string[], string]>([
   [[], "a config is needed: dpo-train --config FILE (dpo-train --help)\n"],
   [
     ["tune"],
-    'unknown command "tune": the commands are generate, merge, devices, plan, sweep, eval, report, data; to train use dpo-train --config FILE\n',
+    'unknown command "tune": the commands are generate, merge, devices, plan, sweep, eval, report, data, init; to train use dpo-train --config FILE\n',
   ],
   [
     ["configs/twin.yaml"],
-    'unknown command "configs/twin.yaml": the commands are generate, merge, devices, plan, sweep, eval, report, data; to train ',
+    'unknown command "configs/twin.yaml": the commands are generate, merge, devices, plan, sweep, eval, report, data, init; to train ',
   ],
   [["--config", "configs/twin.yaml", "tune"], 'unknown command "tune": '],
   [["--epochs", "3"], `unknown option '--epochs'\n${HINT}`],
