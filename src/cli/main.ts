@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { printableLines } from "../text.ts";
 import { fileError } from "../weights/regular-file.ts";
+import { addCompletionCommand } from "./completion.ts";
 import { addDataCommand } from "./data.ts";
 import { addDevicesCommand } from "./devices.ts";
 import { addEvalCommand } from "./eval.ts";
@@ -48,6 +49,7 @@ addEvalCommand(program);
 addReportCommand(program);
 addDataCommand(program);
 addInitCommand(program);
+addCompletionCommand(program);
 addTrainCommand(program); // Last: commands inherit the program's settings when they are made, and this one's are its own.
 
 try {

@@ -55,7 +55,11 @@ function whenInterrupted({ resume }: TrainOptions): string {
 }
 
 function unknownCommand(name: string, program: Command): InputError {
-  const commands = program.commands.map((command) => command.name()).join(", ");
+  const visible = program.createHelp().visibleCommands(program);
+  const commands = visible
+    .map((command) => command.name())
+    .filter((command) => command !== "help")
+    .join(", ");
   return new InputError(
     `unknown command "${printable(name)}": the commands are ${commands}; to train use dpo-train --config FILE`,
   );
