@@ -1,7 +1,5 @@
-import { InputError } from "../errors.ts";
-import { printable } from "../text.ts";
 import type { SessionRequest } from "../train/session.ts";
-import { parseMemory } from "./option-values.ts";
+import { parseMemory, parsePrecision } from "./option-values.ts";
 
 /** Options of every command that trains. */
 export interface DeviceOptions {
@@ -16,13 +14,10 @@ export interface DeviceOptions {
 /** @throws InputError where an option has no such value */
 export function sessionRequest(options: DeviceOptions): SessionRequest {
   const { device, precision, weightsCache = false, deviceMemory, safe = false, watch = false } = options;
-  if (precision !== "auto" && precision !== "f32" && precision !== "f16") {
-    throw new InputError(`--precision must be auto, f32 or f16, got "${printable(precision)}"`);
-  }
   return {
     device,
     profile: safe ? "safe" : "fast",
-    precision,
+    precision: parsePrecision(precision),
     weightsCache,
     deviceMemory: deviceMemory === undefined ? null : parseMemory(deviceMemory),
     watch,

@@ -10,14 +10,16 @@ import { resolveModel } from "../hub/resolve.ts";
 import { Generator } from "../model/generator.ts";
 import { uploadAdapter } from "../model/lora.ts";
 import { openDevice } from "../platform/dawn.ts";
-import { loadBaseWeights } from "../platform/load-base.ts";
 import { createTerminal, type Terminal } from "../terminal.ts";
 import { printable, printableLines } from "../text.ts";
+import { loadModel } from "../train/load-model.ts";
+import { choosePrecision, type PrecisionChoice } from "../train/precision.ts";
 import { formatShare } from "../train/progress.ts";
 import { readEosTokenIds } from "../weights/generation-config.ts";
 import { openModelFolder } from "../weights/model-folder.ts";
 import { readPeftAdapter } from "../weights/peft-adapter.ts";
-import { namingOption, parseNumber, parseWholeNumber } from "./option-values.ts";
+import { addExamples } from "./examples.ts";
+import { namingOption, parseNumber, parsePrecision, parseWholeNumber } from "./option-values.ts";
 import { type PromptText, readPrompt } from "./prompt-source.ts";
 import { runCommand } from "./run-command.ts";
 
@@ -32,13 +34,16 @@ interface GenerateOptions {
   readonly temperature: string;
   readonly topP: string;
   readonly topK: string;
+  readonly minP: string;
   readonly seed: string;
   readonly device: string;
+  readonly precision: string;
+  readonly weightsCache?: boolean;
 }
 
 /** `dpo-train generate`: the answer goes to standard output as it comes, everything else to standard error. */
 export function addGenerateCommand(program: Command): void {
-  program
+  const command = program
     .command("generate")
     .summary("answer a prompt with a model, or with its adapter")
     .description("answer a prompt with a model, or with a model and its adapter")
@@ -52,12 +57,19 @@ export function addGenerateCommand(program: Command): void {
     .option("--temperature <number>", "randomness; 0: always the likeliest token", "0.7")
     .option("--top-p <number>", "draw from the likeliest tokens that together reach this probability", "0.9")
     .option("--top-k <count>", "draw from this many of the likeliest tokens; 0: from all", "0")
+    .option("--min-p <number>", "draw from tokens at least this share as likely as the likeliest; 0: from all", "0")
     .option("--seed <number>", "the same seed gives the same answer on the same device", "0")
     .option("--device <name>", "auto, software, or a part of an adapter's name (dpo-train devices)", "auto")
-    .action((options: GenerateOptions) => {
-      const terminal = createTerminal(process.stderr);
-      return runCommand({ terminal }, async (signal) => answer(await readQuestion(options, signal), terminal, signal));
-    });
+    .option("--precision <path>", "auto, f32, or f16 on tensor cores", "auto")
+    .option("--weights-cache", "keep converted weights on disk for the next run, and use what one has kept");
+  addExamples(command, [
+    'dpo-train generate --model examples/twin-tiny/model --prompt-template alpaca --prompt "What is the main theme?"',
+    "dpo-train generate --config configs/twin-tiny.yaml --adapter runs/twin-tiny/adapter --prompt-file question.txt",
+    'echo "Who are you?" | dpo-train generate --model meta-llama/Llama-3.2-1B-Instruct --prompt-template chat --min-p 0.1',
+  ]).action((options: GenerateOptions) => {
+    const terminal = createTerminal(process.stderr);
+    return runCommand({ terminal }, async (signal) => answer(await readQuestion(options, signal), terminal, signal));
+  });
 }
 
 /** What the options ask for. */
@@ -70,6 +82,8 @@ interface Question {
   readonly sampling: SamplingSettings;
   readonly maxNewTokens: number;
   readonly device: string;
+  readonly precision: PrecisionChoice;
+  readonly weightsCache: boolean;
 }
 
 async function readQuestion(options: GenerateOptions, signal: AbortSignal): Promise<Question> {
@@ -92,10 +106,13 @@ async function readQuestion(options: GenerateOptions, signal: AbortSignal): Prom
       temperature: parseNumber("--temperature", options.temperature, { least: 0 }),
       topP: parseNumber("--top-p", options.topP, { least: 0, most: 1 }),
       topK: parseWholeNumber("--top-k", options.topK, { least: 0 }),
+      minP: parseNumber("--min-p", options.minP, { least: 0, most: 1 }),
       seed: parseWholeNumber("--seed", options.seed, { least: 0 }),
     },
     maxNewTokens: parseWholeNumber("--max-new-tokens", options.maxNewTokens, { least: 1 }),
     device: options.device,
+    precision: parsePrecision(options.precision),
+    weightsCache: options.weightsCache ?? false,
     prompt: await readPrompt(options, signal),
   };
 }
@@ -124,14 +141,22 @@ async function answer(question: Question, terminal: Terminal, signal: AbortSigna
     const adapter =
       question.adapter === null ? null : await namingOption("--adapter", readPeftAdapter(question.adapter, config));
 
-    const { gpu, adapter: device, notice, close } = await openDevice({ device: question.device });
+    const opened = await openDevice({ device: question.device });
+    const { gpu, adapter: device, notice, close } = opened;
     try {
       if (notice !== null) terminal.line(`dpo-train: ${notice}`);
-      const onProgress = (doneBytes: number, totalBytes: number): void => {
-        signal.throwIfAborted();
-        terminal.status(`loading ${name}: ${formatShare(doneBytes, totalBytes)}`);
-      };
-      const { weights } = await loadBaseWeights(gpu, modelFolder, "f32", { onProgress });
+      const { weights } = await loadModel(
+        gpu,
+        modelFolder,
+        {
+          precision: choosePrecision(question.precision, opened),
+          weightsCache: question.weightsCache,
+          in4Bit: false,
+        },
+        {},
+        terminal,
+        signal,
+      );
       const generator = new Generator({
         gpu,
         weights,

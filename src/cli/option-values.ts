@@ -1,6 +1,7 @@
 import { SIZE, sizeBytes } from "../config/sizes.ts";
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
+import type { PrecisionChoice } from "../train/precision.ts";
 
 /** A decimal number of the command line within bounds. @throws InputError naming the option and what it must be */
 export function parseNumber(option: string, text: string, { least, most }: { least: number; most?: number }): number {
@@ -15,6 +16,12 @@ export function parseWholeNumber(option: string, text: string, { least }: { leas
   const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
   if (Number.isSafeInteger(value) && value >= least) return value;
   throw new InputError(`${option} must be a whole number of at least ${least}, got "${printable(text)}"`);
+}
+
+/** `--precision`. @throws InputError */
+export function parsePrecision(text: string): PrecisionChoice {
+  if (text === "auto" || text === "f32" || text === "f16") return text;
+  throw new InputError(`--precision must be auto, f32 or f16, got "${printable(text)}"`);
 }
 
 /** `--device-memory` in bytes: `24GB`, `8GiB`. @throws InputError */

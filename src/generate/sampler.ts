@@ -9,6 +9,8 @@ export interface SamplingSettings {
   readonly topK: number;
   /** Only the most likely tokens that together reach this probability, never none; 1 for all. */
   readonly topP: number;
+  /** Only tokens at least this many times as likely as the likeliest; 0, as if it is not given, for all. */
+  readonly minP?: number;
   /** The same seed draws the same tokens from the same logits. An integer in [0, 2^53). */
   readonly seed: number;
 }
@@ -17,12 +19,15 @@ export interface SamplingSettings {
 export type Sampler = (logits: Float32Array) => number;
 
 /**
- * Temperature, then top-k, then top-p over what is left (Holtzman et al. 2020, equation 3), in float64 and in the order of
- * transformers. Of equally likely tokens the one with the lower id counts as more likely, so that top-k leaves exactly k.
+ * Temperature, then top-k, then top-p over what is left (Holtzman et al. 2020, equation 3), then min-p (Nguyen et al. 2024,
+ * "Turning Up the Heat", section 3), in float64 and in the order of transformers. Of equally likely tokens the one with the lower id counts as more likely, so that top-k leaves exactly k.
  */
-export function createSampler({ temperature, topK, topP, seed }: SamplingSettings): Sampler {
-  if (!(temperature >= 0 && topP >= 0 && topP <= 1 && Number.isInteger(topK) && topK >= 0)) {
-    throw new RangeError(`internal: no sampling with temperature ${temperature}, top_k ${topK} and top_p ${topP}`);
+export function createSampler({ temperature, topK, topP, minP = 0, seed }: SamplingSettings): Sampler {
+  const isShare = (value: number) => value >= 0 && value <= 1;
+  if (!(temperature >= 0 && isShare(topP) && isShare(minP) && Number.isInteger(topK) && topK >= 0)) {
+    throw new RangeError(
+      `internal: no sampling with temperature ${temperature}, top_k ${topK}, top_p ${topP} and min_p ${minP}`,
+    );
   }
   if (temperature === 0) return mostLikely;
   const generator = createMt19937(seed);
@@ -32,7 +37,10 @@ export function createSampler({ temperature, topK, topP, seed }: SamplingSetting
     for (let token = 0; token < weights.length; token++) {
       weights[token] = Math.exp((logits[token]! - largest) / temperature);
     }
-    return draw(weights, candidates(weights, topK, topP), uniform(generator));
+    const kept = candidates(weights, topK, topP);
+    // The likeliest token is always among the kept, and its weight is 1.
+    const likely = minP === 0 ? kept : Array.from(kept).filter((token) => weights[token]! >= minP);
+    return draw(weights, likely, uniform(generator));
   };
 }
 

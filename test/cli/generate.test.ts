@@ -90,6 +90,24 @@ it("a sampled answer is the same with the same seed", async () => {
   expect(other.stdout).not.toBe(first.stdout);
 });
 
+it("min_p at its highest leaves the likeliest token alone", async () => {
+  const [base] = f16;
+  const args = [...argumentsOf(base!), "--prompt", base!.prompt, "--max-new-tokens", String(maxNewTokens)];
+  const { code, stdout } = await run([...args, "--temperature", "2", "--top-p", "1", "--min-p", "1"]);
+  expect({ code, stdout }).toEqual({ code: 0, stdout: base!.text });
+});
+
+it("with --weights-cache the second answer is the first one, from what that has kept", async () => {
+  const [base] = f16;
+  const environment = { XDG_CACHE_HOME: await temporaryFolder() };
+  const args = [...argumentsOf(base!), "--prompt", base!.prompt, ...GREEDY, "--weights-cache", "--precision", "f32"];
+  const [first, second] = [await run(args, { environment }), await run(args, { environment })];
+  expect(first).toMatchObject({ code: 0, stdout: base!.text });
+  expect(second).toMatchObject({ code: 0, stdout: base!.text });
+  expect(first.stderr).not.toContain("an earlier run kept");
+  expect(second.stderr).toContain("from the converted weights that an earlier run kept");
+});
+
 it("the end of the context ends the answer", async () => {
   const prompt = "\u0001".repeat(1018); // And the BOS: 5 positions are left of 1024, and one token needs none.
   const args = ["--model", MODEL, "--prompt", prompt, "--temperature", "0"];
@@ -154,6 +172,8 @@ describe("a mistake ends with exit code 2 and one sentence", () => {
     ],
     ["top_p", [...model, ...prompt, "--top-p", "1.5"], '--top-p must be a number from 0 to 1, got "1.5"'],
     ["top_k", [...model, ...prompt, "--top-k", "1.5"], '--top-k must be a whole number of at least 0, got "1.5"'],
+    ["min_p", [...model, ...prompt, "--min-p", "1.1"], '--min-p must be a number from 0 to 1, got "1.1"'],
+    ["a precision", [...model, ...prompt, "--precision", "f8"], '--precision must be auto, f32 or f16, got "f8"'],
     ["a seed", [...model, ...prompt, "--seed", "0x1\u001b[2J"], 'least 0, got "0x1\\u001b[2J"'],
     [
       "no token",

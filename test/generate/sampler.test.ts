@@ -158,6 +158,75 @@ describe("top_p", () => {
   });
 });
 
+describe("min_p", () => {
+  const logits = logitsOf([0.1, 0.4, 0.05, 0.3, 0.15]);
+
+  it.each([
+    [0, [0, 1, 2, 3, 4]],
+    [0.12, [0, 1, 2, 3, 4]],
+    [0.13, [0, 1, 3, 4]],
+    [0.37, [1, 3, 4]],
+    [0.38, [1, 3]],
+    [0.76, [1]],
+    [1, [1]],
+  ])("%d leaves the tokens %j", (minP, tokens) => {
+    expect(drawnTokens(counts({ minP }, logits, 4000))).toEqual(tokens);
+  });
+
+  it("keeps every token that is as likely as the likeliest", () => {
+    expect(drawnTokens(counts({ minP: 1 }, Float32Array.of(2, 1, 2, 2), 500))).toEqual([0, 2, 3]);
+  });
+
+  it("measures likelihood at the temperature", () => {
+    // 0.3 of 0.4 is 0.75, and its square 0.5625.
+    expect(drawnTokens(counts({ minP: 0.6, temperature: 0.5 }, logits, 500))).toEqual([1]);
+    expect(drawnTokens(counts({ minP: 0.6, temperature: 2 }, logits, 500))).toEqual([1, 3, 4]);
+  });
+});
+
+/** Temperature, top-k, top-p and min-p as transformers applies them one after the other, by sorting everything. */
+function filtered(
+  { temperature, topK, topP, minP = 0 }: Omit<SamplingSettings, "seed">,
+  logits: Float32Array,
+): number[] {
+  const softmax = (scores: readonly number[]) => {
+    const largest = Math.max(...scores);
+    return normalized(scores.map((score) => Math.exp(score - largest)));
+  };
+  const remove = (scores: readonly number[], isKept: (token: number) => boolean) =>
+    scores.map((score, token) => (isKept(token) ? score : Number.NEGATIVE_INFINITY));
+  const order = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]! || a - b);
+  let scores = Array.from(logits, (logit) => logit / temperature);
+  if (topK > 0) scores = remove(scores, (token) => order.indexOf(token) < topK);
+  const shares = softmax(scores);
+  const before = (token: number) =>
+    order.slice(0, order.indexOf(token)).reduce((sum, earlier) => sum + shares[earlier]!, 0);
+  if (topP < 1) scores = remove(scores, (token) => token === order[0] || before(token) < topP);
+  const left = softmax(scores);
+  return softmax(remove(scores, (token) => left[token]! >= minP * Math.max(...left)));
+}
+
+it("all filters together leave what transformers' do, each token with its share", () => {
+  const random = seededNumbers(7);
+  let filteredByMinP = 0;
+  for (const settings of [
+    { temperature: 1, topK: 0, topP: 1, minP: 0.05 },
+    { temperature: 0.7, topK: 30, topP: 0.95, minP: 0.1 },
+    { temperature: 1.5, topK: 20, topP: 0.8, minP: 0.2 },
+    { temperature: 3, topK: 0, topP: 0.9, minP: 0.3 },
+    { temperature: 0.3, topK: 5, topP: 1, minP: 0.01 },
+  ]) {
+    const logits = random.normals(60, 2);
+    const expected = filtered(settings, logits);
+    const kept = expected.filter((share) => share > 0).length;
+    if (kept < filtered({ ...settings, minP: 0 }, logits).filter((share) => share > 0).length) filteredByMinP++;
+    // Above the 0.9999 quantile of χ² with `kept` degrees of freedom, by Wilson and Hilferty.
+    const bound = kept * (1 - 2 / (9 * kept) + 3.72 * Math.sqrt(2 / (9 * kept))) ** 3;
+    expect(chiSquare(counts({ ...settings, seed: 3 }, logits, 20_000), expected)).toBeLessThan(bound);
+  }
+  expect(filteredByMinP).toBeGreaterThanOrEqual(4);
+});
+
 describe("a seed", () => {
   const logits = seededNumbers(3).normals(100);
   const sequence = (settings: Partial<SamplingSettings>) => {
@@ -206,6 +275,9 @@ it("settings that mean nothing are a mistake of ours", () => {
     { topP: 1.01 },
     { topP: -0.1 },
     { topP: Number.NaN },
+    { minP: -0.1 },
+    { minP: 1.1 },
+    { minP: Number.NaN },
     { topK: -1 },
     { topK: 1.5 },
     { seed: -1 },
