@@ -17,6 +17,7 @@ import {
   readServer,
   readTemperature,
 } from "./api-options.ts";
+import { addExamples } from "./examples.ts";
 import { namingOption, parseNumber, parseWholeNumber } from "./option-values.ts";
 import { describeOwnModel } from "./own-model.ts";
 import { runCommand } from "./run-command.ts";
@@ -43,6 +44,10 @@ export function addBuildCommand(data: Command): void {
     .requiredOption("--articles <file>", ".json or .jsonl file of articles: objects with content")
     .requiredOption("--out <file>", ".jsonl file for the pairs; journal and report lie beside it")
     .option("--model <name>", "model that writes instructions and answers", "gpt-4o-mini");
+  addExamples(command, [
+    "dpo-train data build --articles articles.json --out pairs.jsonl --dry-run",
+    "dpo-train data build --articles articles.json --out pairs.jsonl --budget-usd 1 --test-size 0.05",
+  ]);
   addApiOptions(command, { temperature: "0.7" })
     .option("--test-size <share or number>", "write a split too: OUT-train.jsonl and OUT-test.jsonl")
     .option("--seed <number>", "of the split", "42")

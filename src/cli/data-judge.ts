@@ -15,6 +15,7 @@ import {
   readPrices,
   readTemperature,
 } from "./api-options.ts";
+import { addExamples } from "./examples.ts";
 import { namingOption } from "./option-values.ts";
 import { runCommand } from "./run-command.ts";
 
@@ -46,6 +47,10 @@ export function addJudgeCommand(data: Command): void {
     )
     .option("--examples <file>", "verdicts to show first: {instruction, answer_a, answer_b, reasoning, best_answer}")
     .option("--agreement <rule>", "judges that must agree: majority or all", "majority");
+  addExamples(command, [
+    "dpo-train data judge --in pairs.jsonl --out judged.jsonl --dry-run",
+    "dpo-train data judge --in pairs.jsonl --out judged.jsonl --judge gpt-4o-mini --judge qwen3@http://127.0.0.1:8000/v1",
+  ]);
   addApiOptions(command, { temperature: "0" })
     .option("--dry-run", "show calls and what they may cost, and ask nothing")
     .action((options: JudgeCommandOptions) => {

@@ -3,6 +3,7 @@ import { DeviceError } from "../errors.ts";
 import type { AdapterDescription } from "../platform/adapter.ts";
 import { listAdapters } from "../platform/dawn.ts";
 import { createTerminal } from "../terminal.ts";
+import { addExamples } from "./examples.ts";
 import { runCommand } from "./run-command.ts";
 
 /** Limits that decide what fits. */
@@ -14,23 +15,23 @@ const SHOWN_LIMITS = [
 
 /** `dpo-train devices`: the adapters that `--device` can name, with their limits and features. */
 export function addDevicesCommand(program: Command): void {
-  program
+  const command = program
     .command("devices")
     .summary("list the GPUs that --device can name")
     .description("list the adapters that --device can name, their limits and features")
-    .option("--json", "print everything as JSON")
-    .action((options: { json?: boolean }) =>
-      runCommand({ terminal: createTerminal() }, async () => {
-        const adapters = await listAdapters();
-        if (adapters.length === 0) {
-          throw new DeviceError(
-            "no adapter found: install your GPU's Vulkan driver, or on Linux x64 the npm package @sparticuz/chromium, which carries SwiftShader",
-          );
-        }
-        const text = options.json ? JSON.stringify(adapters, null, 2) : adapters.map(describe).join("\n\n");
-        process.stdout.write(`${text}\n`);
-      }),
-    );
+    .option("--json", "print everything as JSON");
+  addExamples(command, ["dpo-train devices", "dpo-train devices --json"]).action((options: { json?: boolean }) =>
+    runCommand({ terminal: createTerminal() }, async () => {
+      const adapters = await listAdapters();
+      if (adapters.length === 0) {
+        throw new DeviceError(
+          "no adapter found: install your GPU's Vulkan driver, or on Linux x64 the npm package @sparticuz/chromium, which carries SwiftShader",
+        );
+      }
+      const text = options.json ? JSON.stringify(adapters, null, 2) : adapters.map(describe).join("\n\n");
+      process.stdout.write(`${text}\n`);
+    }),
+  );
 }
 
 function describe(adapter: AdapterDescription): string {

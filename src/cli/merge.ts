@@ -12,6 +12,7 @@ import { printable } from "../text.ts";
 import { formatShare } from "../train/progress.ts";
 import { openModelFolder } from "../weights/model-folder.ts";
 import { readPeftAdapter } from "../weights/peft-adapter.ts";
+import { addExamples } from "./examples.ts";
 import { namingOption } from "./option-values.ts";
 import { runCommand } from "./run-command.ts";
 
@@ -27,7 +28,7 @@ interface MergeCommandOptions {
 
 /** `dpo-train merge`: a base and any PEFT LoRA adapter → a Hugging Face model folder, and how much the rounding kept. */
 export function addMergeCommand(program: Command): void {
-  program
+  const command = program
     .command("merge")
     .summary("fold an adapter into its base model")
     .description("fold a LoRA adapter into its base model, and report how much of it the rounding kept")
@@ -37,13 +38,16 @@ export function addMergeCommand(program: Command): void {
     .addOption(new Option("--dtype <dtype>", "number format of the weights").choices(EXPORT_DTYPES).default("bfloat16"))
     .option("--max-shard-size <size>", "largest size of one weight file, such as 5GB or 500MiB", "5GB")
     .option("--device <name>", "auto, software, or part of an adapter's name", "auto")
-    .option("--json", "print the report as JSON")
-    .action((options: MergeCommandOptions) => {
-      const terminal = createTerminal(process.stderr);
-      return runCommand({ terminal, whenInterrupted: "interrupted; nothing was written" }, (signal) =>
-        merge(options, terminal, signal),
-      );
-    });
+    .option("--json", "print the report as JSON");
+  addExamples(command, [
+    "dpo-train merge --model examples/twin-tiny/model --adapter runs/twin-tiny/adapter --output merged",
+    "dpo-train merge --model meta-llama/Llama-3.2-1B-Instruct --adapter my-adapter --output merged --dtype float16",
+  ]).action((options: MergeCommandOptions) => {
+    const terminal = createTerminal(process.stderr);
+    return runCommand({ terminal, whenInterrupted: "interrupted; nothing was written" }, (signal) =>
+      merge(options, terminal, signal),
+    );
+  });
 }
 
 /** Whatever can be refused is refused before the model is fetched, and nothing is written before the device is open. */

@@ -47,6 +47,31 @@ describe("help", () => {
     expect(await dpoTrain(["help", command])).toMatchObject({ code: 0, stdout });
   });
 
+  it("of every command, at every depth, ends in examples of it that name its options", async () => {
+    const seen: string[][] = [];
+    const walk = async (path: string[]): Promise<void> => {
+      const { code, stdout } = await dpoTrain([...path, "--help"]);
+      expect(code).toBe(0);
+      const [help, listed = ""] = stdout.split("\nCommands:\n");
+      if (path.length > 0) {
+        seen.push(path);
+        const [options, examples = ""] = stdout.split("\nExamples:\n");
+        expect(examples).toMatch(new RegExp(`^ .*dpo-train ${path.join(" ")}\\b`));
+        const ofOthers = path[0] === "data" && path.length === 1; // What it groups is told by its commands.
+        for (const [option] of ofOthers ? [] : examples.matchAll(/(?<= )--[a-z-]+/g)) expect(options).toContain(option);
+      }
+      const names = path.length > 0 ? listed : help!.split("COMMAND [--help]\n")[1]!;
+      for (const [, name] of names.matchAll(/^ {2}([a-z]+) /gm)) {
+        if (name !== "help") await walk([...path, name!]);
+      }
+    };
+    await walk([]);
+    await walk(["completion"]);
+    expect(seen.map((path) => path.join(" "))).toEqual(
+      expect.arrayContaining(["generate", "sweep", "init", "data", "data inspect", "data build", "data judge"]),
+    );
+  }, 60_000);
+
   it("into a pipe that nobody reads", async () => {
     const child = start(["--help"]);
     child.stdout!.destroy();
