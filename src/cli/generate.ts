@@ -10,7 +10,7 @@ import { resolveModel } from "../hub/resolve.ts";
 import { Generator } from "../model/generator.ts";
 import { uploadAdapter } from "../model/lora.ts";
 import { openDevice } from "../platform/dawn.ts";
-import { createTerminal, type Terminal } from "../terminal.ts";
+import { type CommandTerminal, createTerminal, type Terminal } from "../terminal.ts";
 import { printable, printableLines } from "../text.ts";
 import { loadModel } from "../train/load-model.ts";
 import { choosePrecision, type PrecisionChoice } from "../train/precision.ts";
@@ -18,6 +18,7 @@ import { formatShare } from "../train/progress.ts";
 import { readEosTokenIds } from "../weights/generation-config.ts";
 import { openModelFolder } from "../weights/model-folder.ts";
 import { readPeftAdapter } from "../weights/peft-adapter.ts";
+import { AnswerInterrupt, chat } from "./chat.ts";
 import { addExamples } from "./examples.ts";
 import { namingOption, parseNumber, parsePrecision, parseWholeNumber } from "./option-values.ts";
 import { type PromptText, readPrompt } from "./prompt-source.ts";
@@ -29,6 +30,7 @@ interface GenerateOptions {
   readonly adapter?: string;
   readonly prompt?: string;
   readonly promptFile?: string;
+  readonly chat?: boolean;
   readonly promptTemplate?: string;
   readonly maxNewTokens: string;
   readonly temperature: string;
@@ -52,6 +54,7 @@ export function addGenerateCommand(program: Command): void {
     .option("--config <file>", "training config whose model and prompt_template hold unless given here")
     .option("--prompt <text>", "the prompt; without it and --prompt-file, standard input")
     .option("--prompt-file <file>", "file that holds the prompt")
+    .option("--chat", "answer each line of standard input with what was said before: /reset, /exit")
     .option("--prompt-template <name>", `what is put around the prompt: ${PROMPT_TEMPLATES.join(", ")} (default: none)`)
     .option("--max-new-tokens <count>", "longest answer in tokens", "256")
     .option("--temperature <number>", "randomness; 0: always the likeliest token", "0.7")
@@ -66,18 +69,26 @@ export function addGenerateCommand(program: Command): void {
     'dpo-train generate --model examples/twin-tiny/model --prompt-template alpaca --prompt "What is the main theme?"',
     "dpo-train generate --config configs/twin-tiny.yaml --adapter runs/twin-tiny/adapter --prompt-file question.txt",
     'echo "Who are you?" | dpo-train generate --model meta-llama/Llama-3.2-1B-Instruct --prompt-template chat --min-p 0.1',
+    "dpo-train generate --config configs/twin-tiny.yaml --adapter runs/twin-tiny/adapter --chat",
   ]).action((options: GenerateOptions) => {
     const terminal = createTerminal(process.stderr);
-    return runCommand({ terminal }, async (signal) => answer(await readQuestion(options, signal), terminal, signal));
+    const interrupt = new AnswerInterrupt();
+    return runCommand({ terminal, takesInterrupt: () => interrupt.interrupt() }, async (signal) =>
+      answer(await readQuestion(options, signal), interrupt, terminal, signal),
+    );
   });
 }
+
+/** Tokens of a chat, older ones being left out: their keys and values take 1 GiB of an 8B model. */
+const CHAT_POSITIONS = 4096;
 
 /** What the options ask for. */
 interface Question {
   readonly model: string;
   readonly modelPlace: string;
   readonly adapter: string | null;
-  readonly prompt: PromptText;
+  /** Null for a chat. */
+  readonly prompt: PromptText | null;
   readonly promptTemplate: PromptTemplate;
   readonly sampling: SamplingSettings;
   readonly maxNewTokens: number;
@@ -113,8 +124,13 @@ async function readQuestion(options: GenerateOptions, signal: AbortSignal): Prom
     device: options.device,
     precision: parsePrecision(options.precision),
     weightsCache: options.weightsCache ?? false,
-    prompt: await readPrompt(options, signal),
+    prompt: options.chat ? noPrompt(options) : await readPrompt(options, signal),
   };
+}
+
+function noPrompt({ prompt, promptFile }: GenerateOptions): null {
+  if (prompt === undefined && promptFile === undefined) return null;
+  throw new InputError("--chat reads its messages from standard input: leave --prompt and --prompt-file out");
 }
 
 function isPromptTemplate(name: string): name is PromptTemplate {
@@ -122,7 +138,12 @@ function isPromptTemplate(name: string): name is PromptTemplate {
 }
 
 /** Whatever can be refused is refused before the device is opened. */
-async function answer(question: Question, terminal: Terminal, signal: AbortSignal): Promise<void> {
+async function answer(
+  question: Question,
+  interrupt: AnswerInterrupt,
+  terminal: CommandTerminal,
+  signal: AbortSignal,
+): Promise<void> {
   const { prompt, promptTemplate, sampling, maxNewTokens } = question;
   const name = printable(question.model);
   const { folder } = await resolveModel(question.model, {
@@ -137,7 +158,10 @@ async function answer(question: Question, terminal: Terminal, signal: AbortSigna
     const { config } = modelFolder;
     const tokenizer = await loadTokenizer(folder);
     const stopIds = new Set([...(await readEosTokenIds(folder, config)), tokenizer.eos.id]);
-    const promptIds = encodeQuestion(prompt.text, { tokenizer, config, promptTemplate, place: prompt.place });
+    const promptIds = prompt && encodeQuestion(prompt.text, { tokenizer, config, promptTemplate, place: prompt.place });
+    if (!promptIds && promptTemplate === "chat" && !tokenizer.chatTemplate) {
+      throw new InputError(`${name}: --prompt-template chat needs a model with a chat template, and this one has none`);
+    }
     const adapter =
       question.adapter === null ? null : await namingOption("--adapter", readPeftAdapter(question.adapter, config));
 
@@ -161,14 +185,23 @@ async function answer(question: Question, terminal: Terminal, signal: AbortSigna
         gpu,
         weights,
         adapter: adapter && uploadAdapter(gpu, config, adapter),
-        maxPositions: positionsFor(promptIds.length, maxNewTokens, config),
+        maxPositions: promptIds
+          ? positionsFor(promptIds.length, maxNewTokens, config)
+          : Math.min(CHAT_POSITIONS, config.maxPositionEmbeddings),
       });
       await gpu.pipelines.ready();
       terminal.line(
         `${name} on ${device.name}: ${mebibytes(gpu.memory.liveBytes)}, of which ` +
           `${mebibytes(generator.sizeBytes)} for a context of ${tokens(generator.maxPositions)}`,
       );
-      await print({ generator, tokenizer, promptIds, sampling, stopIds, maxNewTokens }, terminal, signal);
+      const request = { generator, tokenizer, sampling, stopIds, maxNewTokens };
+      if (promptIds) {
+        await print({ ...request, promptIds, signal }, terminal);
+        signal.throwIfAborted();
+      } else {
+        const printTurn = (turn: AnswerRequest) => print(turn, terminal, { endsLine: true });
+        await chat({ request, promptTemplate, interrupt, print: printTurn, terminal }, signal);
+      }
     } finally {
       close();
     }
@@ -177,21 +210,28 @@ async function answer(question: Question, terminal: Terminal, signal: AbortSigna
   }
 }
 
-/** Streams the answer to standard output. */
-async function print(request: Omit<AnswerRequest, "signal">, terminal: Terminal, signal: AbortSignal): Promise<void> {
+/** Streams the answer to standard output. Returns its text. */
+async function print(
+  request: AnswerRequest,
+  terminal: Terminal,
+  { endsLine = process.stdout.isTTY } = {},
+): Promise<string> {
   const output = process.stdout;
   const unreadable = new AbortController();
-  output.once("error", () => unreadable.abort());
-  const stream = streamAnswer({ ...request, signal: AbortSignal.any([signal, unreadable.signal]) });
-  let isLineOpen = false;
+  const onError = () => unreadable.abort();
+  output.once("error", onError);
+  const signals = [unreadable.signal, ...(request.signal ? [request.signal] : [])];
+  const stream = streamAnswer({ ...request, signal: AbortSignal.any(signals) });
+  let text = "";
   let next = await stream.next();
   for (; !next.done; next = await stream.next()) {
     output.write(output.isTTY ? printableLines(next.value) : next.value);
-    isLineOpen = !next.value.endsWith("\n");
+    text += next.value;
   }
-  if (isLineOpen && output.isTTY) output.write("\n");
+  if (endsLine && text !== "" && !text.endsWith("\n")) output.write("\n");
   terminal.line(describe(next.value));
-  signal.throwIfAborted();
+  output.off("error", onError);
+  return text;
 }
 
 const ENDS: Record<AnswerSummary["end"], string> = {

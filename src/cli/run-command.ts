@@ -10,6 +10,8 @@ export interface RunCommandOptions {
   readonly terminal: CommandTerminal;
   /** What to say when a signal ends the command, unless the command says more itself. */
   readonly whenInterrupted?: string;
+  /** Asked at SIGINT: true where that has ended something else than the command. */
+  readonly takesInterrupt?: () => boolean;
 }
 
 /**
@@ -21,11 +23,11 @@ export interface RunCommandOptions {
  *   second of them ends the process at once
  */
 export async function runCommand(
-  { terminal, whenInterrupted = "interrupted" }: RunCommandOptions,
+  { terminal, whenInterrupted = "interrupted", takesInterrupt = () => false }: RunCommandOptions,
   command: (signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
   try {
-    await interruptible(command, whenInterrupted, terminal);
+    await interruptible(command, whenInterrupted, terminal, takesInterrupt);
     process.exitCode = 0;
   } catch (error) {
     terminal.clear();
@@ -56,10 +58,12 @@ async function interruptible(
   command: (signal: AbortSignal) => Promise<void>,
   message: string,
   terminal: CommandTerminal,
+  takesInterrupt: () => boolean,
 ): Promise<void> {
   const controller = new AbortController();
   const stopListening = () => process.off("SIGINT", onSignal).off("SIGTERM", onSignal);
   const onSignal = (signal: keyof typeof SIGNALS) => {
+    if (signal === "SIGINT" && takesInterrupt()) return;
     stopListening(); // So that the next one does what it does to any process.
     terminal.line(`${signal}: stopping after the work at hand; a second one stops at once`);
     controller.abort(new ExpectedError(message, SIGNALS[signal]));
