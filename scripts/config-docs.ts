@@ -115,7 +115,7 @@ function conditions(): string {
 }
 
 function notYet(): string {
-  const rows = UNSUPPORTED.map(({ key, instead }) => `- \`${key}\`: ${instead}`);
+  const rows = UNSUPPORTED.map(({ key, what, instead }) => `- \`${key}\` ${what}: ${instead}`);
   return ["## Not supported by this version", "", "Refused by name:", "", ...rows, ""].join("\n");
 }
 

@@ -10,7 +10,7 @@ const LAYERS = [
   ["cli"],
   ["plan", "report"],
   ["evaluation"],
-  ["sweep", "curation"],
+  ["sweep", "curation", "track"],
   ["train"],
   ["generate", "export"],
   ["platform"],

@@ -20,6 +20,7 @@ import { writeFileAtomically } from "../weights/atomic-file.ts";
 import { collect, sessionRequest } from "./device-options.ts";
 import { runCommand } from "./run-command.ts";
 import { reportRun } from "./run-report.ts";
+import { trackSweep } from "./run-tracking.ts";
 import { checkExecutor, EXECUTORS, type ExecutorChoice, runElsewhere } from "./sweep-executors.ts";
 
 interface SweepOptions extends ExecutorChoice {
@@ -90,6 +91,7 @@ async function runSweep(
 ): Promise<void> {
   const { stopWorse, dryRun = false } = options;
   requireEvaluations(sweep, stopWorse);
+  trackSweep(sweep, terminal); // So that a key that is missing is found first.
   const inputs = new Inputs();
   const open = await checkSweep(sweep, inputs, terminal, signal);
   const left = open.length === sweep.runs.length ? "" : `, of which ${open.length} are left to do`;
@@ -118,11 +120,14 @@ async function trainAndReport(
   let failed: readonly FailedRun[] | null = [];
   try {
     if (open.length > 0 && executor === undefined) {
+      const tracking = trackSweep(sweep, terminal);
       const onRunEnd = async (folder: string) => {
         await reportRun(folder, terminal);
         await refresh();
+        await tracking.end(folder);
       };
-      const training = { session, stopWorse: stopWorse !== undefined, onRunEnd };
+      const hooks = { onRunStart: tracking.start, onRunEnd };
+      const training = { session, stopWorse: stopWorse !== undefined, ...hooks };
       failed = await trainSweep(sweep, open, inputs, training, terminal, signal);
     } else if (open.length > 0) {
       failed = await trainElsewhere(sweep, open, options, refresh, terminal, signal);
@@ -174,8 +179,13 @@ async function runOne(
   const { status } = await readState(run.config.output_dir);
   if (isEnd(status)) return terminal.line(`${printable(run.name)} is ${status} already`);
   if (dryRun) return terminal.line(printable(run.name));
-  const onRunEnd = (folder: string) => reportRun(folder, terminal);
-  const options = { session, stopWorse: stopWorse !== undefined, onRunEnd };
+  const tracking = trackSweep(sweep, terminal);
+  const onRunEnd = async (folder: string) => {
+    await reportRun(folder, terminal);
+    await tracking.end(folder);
+  };
+  const hooks = { onRunStart: tracking.start, onRunEnd };
+  const options = { session, stopWorse: stopWorse !== undefined, ...hooks };
   const [failed] = await trainSweep(sweep, [{ run, index }], new Inputs(), options, terminal, signal);
   if (failed) throw failed.error;
 }

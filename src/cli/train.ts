@@ -7,6 +7,7 @@ import { run } from "../train/run.ts";
 import { collect, type DeviceOptions, sessionRequest } from "./device-options.ts";
 import { runCommand } from "./run-command.ts";
 import { reportRun } from "./run-report.ts";
+import { trackRuns } from "./run-tracking.ts";
 
 interface TrainOptions extends DeviceOptions {
   readonly config?: string;
@@ -46,8 +47,13 @@ async function train(options: TrainOptions, terminal: Terminal, signal: AbortSig
   if (file === undefined) throw new InputError("a config is needed: dpo-train --config FILE (dpo-train --help)");
   const session = sessionRequest(options);
   const { config } = loadConfig(file, set);
-  const onEnd = (folder: string) => reportRun(folder, terminal);
-  await run({ ...session, config, profileSteps: profile, resume, onEnd, dryRun }, terminal, signal);
+  const tracking = trackRuns([config], terminal);
+  const onEnd = async (folder: string) => {
+    await reportRun(folder, terminal);
+    await tracking.end(folder);
+  };
+  const hooks = { onStart: tracking.start, onEnd };
+  await run({ ...session, config, profileSteps: profile, resume, ...hooks, dryRun }, terminal, signal);
 }
 
 function whenInterrupted({ resume }: TrainOptions): string {

@@ -8,9 +8,11 @@ export const LR_SCHEDULER_TYPES = ["linear", "cosine", "constant", "constant_wit
 export const OPTIMIZERS = ["adamw_8bit", "adamw"] as const;
 export const EVAL_STRATEGIES = ["no", "steps", "epoch"] as const;
 export const EXPORT_DTYPES = ["bfloat16", "float16", "float32"] as const;
+export const TRACKERS = ["tensorboard", "comet_ml", "wandb", "mlflow"] as const;
 
 export type PromptTemplate = (typeof PROMPT_TEMPLATES)[number];
 export type LrSchedulerType = (typeof LR_SCHEDULER_TYPES)[number];
 export type Optimizer = (typeof OPTIMIZERS)[number];
 export type EvalStrategy = (typeof EVAL_STRATEGIES)[number];
 export type ExportDtype = (typeof EXPORT_DTYPES)[number];
+export type TrackerName = (typeof TRACKERS)[number];

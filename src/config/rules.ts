@@ -29,6 +29,7 @@ export const RULES: readonly Rule[] = [
   ...ALTERNATIVES.map(onlyOneOf),
   namedOnce("loss_type", "to weigh a loss set loss_weights"),
   namedOnce("lora.target_modules", "name it once"),
+  namedOnce("report_to", "name it once"),
   { reads: ["loss_weights", "loss_type"], check: oneWeightPerLoss },
   { reads: ["label_smoothing", "loss_type"], check: lossesThatNeedSmoothing },
   { reads: ["f_divergence_type", "loss_type"], check: fDivergenceLosses },

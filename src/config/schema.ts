@@ -8,6 +8,8 @@ import {
   OPTIMIZERS,
   PROMPT_TEMPLATES,
   TARGET_MODULES,
+  TRACKERS,
+  type TrackerName,
 } from "./names.ts";
 import { SIZE } from "./sizes.ts";
 import { list } from "./words.ts";
@@ -311,7 +313,14 @@ export const configSchema = z.strictObject({
   ),
   // TRL: 10. A record costs nothing here, being read back while the GPU works on, and DPO runs are short.
   logging_steps: setting(count.default(1), COUNT, "Optimizer steps between two records in metrics.jsonl."),
-  report_to: setting(z.enum(["none"]).default("none"), "none", "Experiment tracker to send metrics to."),
+  report_to: setting(
+    z
+      .union([z.enum(["none", ...TRACKERS]), z.array(z.enum(TRACKERS))])
+      .default("none")
+      .transform((given): TrackerName[] => (typeof given !== "string" ? given : given === "none" ? [] : [given])),
+    `none, or one of, or a list of, ${list(TRACKERS, "or")}`,
+    "Experiment trackers to send metrics to, in the background. Their keys are read from the environment or from .env.",
+  ),
   // transformers: 500, which in DPO is often more than the run has, so that a crash would cost all of it.
   save_steps: setting(
     above0.refine((steps) => steps < 1 || Number.isInteger(steps)).optional(),

@@ -1,19 +1,28 @@
-/** Settings of the trainer that this version does not carry out yet. Refused by name: nothing is ignored in silence. */
+import { TRACKERS } from "./names.ts";
+import { list } from "./words.ts";
+
+/** Settings of the trainer that this version does not carry out. Refused by name: nothing is ignored in silence. */
 export interface Unsupported {
   readonly key: string;
+  /** Of the key: what is refused. */
+  readonly what: string;
   /** The values that are refused; the others are left to the schema. */
   readonly isRefused: (value: unknown) => boolean;
   readonly instead: string;
 }
 
+/** What transformers 5 knows besides, and `all`, which depends on the packages that are installed. */
+const OTHER_TRACKERS = "all azure_ml clearml codecarbon dagshub dvclive flyte neptune swanlab trackio".split(" ");
+
 export const UNSUPPORTED: readonly Unsupported[] = [
   {
     key: "report_to",
-    isRefused: (value) => Array.isArray(value) || (typeof value === "string" && value !== "none"),
-    instead: "it writes metrics.jsonl in output_dir",
+    what: OTHER_TRACKERS.join(", "),
+    isRefused: (value) => [value].flat().some((name) => typeof name === "string" && OTHER_TRACKERS.includes(name)),
+    instead: `name one or more of ${list(TRACKERS, "and")}`,
   },
 ];
 
-export function unsupportedMessage({ key, instead }: Unsupported): string {
-  return `${key} is not supported by this version: ${instead}; remove it`;
+export function unsupportedMessage({ key, what, instead }: Unsupported): string {
+  return `${key}: ${what} are not supported by this version: ${instead}`;
 }

@@ -17,6 +17,8 @@ export interface TrainSweepOptions {
   readonly session: SessionRequest;
   /** End runs that lag behind the others. */
   readonly stopWorse: boolean;
+  /** Called with the folder of each run whose files are there, before its first step. */
+  readonly onRunStart: (folder: string) => void;
   /** Called with the folder of each run whose files are as it leaves them, also where it failed. */
   readonly onRunEnd: (folder: string) => Promise<void>;
 }
@@ -78,12 +80,13 @@ async function trainOne(
   sweep: Sweep,
   { run }: OpenRun,
   inputs: Inputs,
-  { stopWorse, onRunEnd }: Pick<TrainSweepOptions, "stopWorse" | "onRunEnd">,
+  { stopWorse, onRunStart, onRunEnd }: Omit<TrainSweepOptions, "session">,
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<void> {
   const options: TrainOptions = {
     toContinue: "the same command",
+    onStart: onRunStart,
     onEnd: onRunEnd,
     ...(stopWorse && { shouldStop: () => lagsBehind(sweep, run.config.output_dir) }),
   };

@@ -36,7 +36,8 @@ export function parseRecords(text: string): ReadRecords {
   return { train: inOrder(train), evaluation: inOrder(evaluation), problems: describeBadLines(badLines) };
 }
 
-function parseRecord(line: string): RunRecord | null {
+/** The record of a line; null where it is none. */
+export function parseRecord(line: string): RunRecord | null {
   let value: unknown;
   try {
     value = JSON.parse(line);

@@ -13,6 +13,10 @@ export const RUN_FILE = "run.json";
 export const METRICS_FILE = "metrics.jsonl";
 /** The page that shows the run. */
 export const REPORT_FILE = "report.html";
+/** What has been sent to trackers. */
+export const TRACKING_FOLDER = "tracking";
+/** Event files for TensorBoard. */
+export const TENSORBOARD_FOLDER = "tensorboard";
 
 /** Of the process that writes into the folder: see folder-lock.ts. */
 export const LOCK_FILE = ".dpo-train.lock";
@@ -45,7 +49,8 @@ export async function requireFreshFolder(folder: string): Promise<void> {
  * @throws InputError
  */
 export async function requireOwnFolder(folder: string): Promise<void> {
-  const own = [CONFIG_FILE, RUN_FILE, METRICS_FILE, REPORT_FILE, CHECKPOINTS_FOLDER];
+  const files = [CONFIG_FILE, RUN_FILE, METRICS_FILE, REPORT_FILE];
+  const own = [...files, CHECKPOINTS_FOLDER, TRACKING_FOLDER, TENSORBOARD_FOLDER];
   const names = (await readdir(folder).catch(() => [] as string[])).filter((name) => !isOfLock(name));
   const complete = names.filter((name) => !name.endsWith(TEMPORARY_SUFFIX));
   // The config is the first file that a run writes.
@@ -109,6 +114,7 @@ export class RunFolder {
     await makeFolder(path.resolve(folder));
     await removeTemporaries(folder);
     await removeTemporaries(path.join(folder, CHECKPOINTS_FOLDER));
+    await removeTemporaries(path.join(folder, TRACKING_FOLDER));
     await rm(path.join(folder, "merged"), { recursive: true, force: true }); // Never over another one: as `merge` has it.
     await writeFileAtomically(path.join(folder, CONFIG_FILE), configYaml);
     const metrics = path.join(folder, METRICS_FILE);

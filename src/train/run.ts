@@ -16,6 +16,8 @@ export interface RunRequest extends SessionRequest {
   readonly profileSteps?: boolean;
   /** The checkpoint to continue from, true for the newest that is whole; undefined to begin. */
   readonly resume?: ResumeChoice;
+  /** Called when the run's files are there, before the first step. */
+  readonly onStart?: (folder: string) => void;
   /** Called when the run's files are as it leaves them, also where it fails. */
   readonly onEnd?: (folder: string) => Promise<void>;
   /** Stop after the preflight: nothing is computed or written. */
@@ -39,7 +41,7 @@ export async function run(request: RunRequest, terminal: Terminal, signal: Abort
 }
 
 async function prepareAndTrain(request: RunRequest, terminal: Terminal, signal: AbortSignal): Promise<void> {
-  const { config, profileSteps = false, resume, onEnd, dryRun } = request;
+  const { config, profileSteps = false, resume, onStart, onEnd, dryRun } = request;
   await withRun(config, resume, new Inputs(), terminal, signal, async (begun) => {
     const { prepared, resumed } = begun;
     reportPreflight(prepared, terminal);
@@ -51,7 +53,7 @@ async function prepareAndTrain(request: RunRequest, terminal: Terminal, signal: 
     const session = await Session.open(request, terminal);
     try {
       const profiler = profileSteps ? createStepProfiler(session.opened, prepared.length.totalSteps) : null;
-      await trainRun(session, begun, { profiler, onEnd }, terminal, signal);
+      await trainRun(session, begun, { profiler, onStart, onEnd }, terminal, signal);
     } finally {
       session.close();
     }

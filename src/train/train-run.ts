@@ -46,6 +46,8 @@ export interface TrainOptions {
   readonly profiler?: StepProfiler | null;
   /** Asked after each evaluation: why the run should end there, null to go on. */
   readonly shouldStop?: (record: LogRecord) => Promise<string | null>;
+  /** Called when config.yaml, run.json and metrics.jsonl are there, before the first step. */
+  readonly onStart?: ((folder: string) => void) | undefined;
   /** Called when the run's files are as it leaves them, also where it fails. */
   readonly onEnd?: ((folder: string) => Promise<void>) | undefined;
   /** How the user continues the run, as messages say it. */
@@ -91,7 +93,7 @@ async function trainWith(
   chosen: ChosenBatch,
   session: Session,
   begun: BegunRun,
-  { profiler = null, shouldStop, onEnd, toContinue = "the same command with --resume" }: TrainOptions,
+  { profiler = null, shouldStop, onStart, onEnd, toContinue = "the same command with --resume" }: TrainOptions,
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<Stopped> {
@@ -139,6 +141,7 @@ async function trainWith(
     const reporter = createRunReporter(output, prepared.length.totalSteps, terminal, resumed?.state.progress);
     try {
       await output.describe(describeRun(facts, null));
+      onStart?.(output.path);
       const saver = createRunSaver({ facts, session, trained, reference, output, reporter, before });
       const stopped = await timed(timings, "train_s", () =>
         trainLoop({

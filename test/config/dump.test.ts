@@ -123,7 +123,7 @@ test("a whole config", () => {
     eval_strategy: "no"
     eval_kl: false
     logging_steps: 1
-    report_to: "none"
+    report_to: []
     save_total_limit: 2
     output_dir: "trainer_output"
     export:

@@ -142,7 +142,7 @@ test("all mistakes are reported at once, in order of position, each once", () =>
     "label_smoothing: 0.1",
     "num_train_epochs: 1",
     "max_steps: 5",
-    "report_to: wandb",
+    "report_to: all",
     "beta: 0.2",
   ].join("\n");
   expect(problems(text, "seed=-1", "foo=1").map((line) => line.slice(0, 44))).toEqual([
@@ -154,7 +154,7 @@ test("all mistakes are reported at once, in order of position, each once", () =>
     "c.yaml:7:28: lora.target_modules names q_pro",
     "c.yaml:9:18: label_smoothing has no effect w",
     "c.yaml:11:12: max_steps and num_train_epochs",
-    "c.yaml:12:1: report_to is not supported by t",
+    "c.yaml:12:1: report_to: all, azure_ml, clear",
     "c.yaml:13:1: duplicate key beta: already set",
     "--set seed: seed must be a whole number from",
     "--set foo: unknown key foo",

@@ -111,6 +111,8 @@ test.each([
   "loss_type: exo_pair\nlabel_smoothing: 0.001",
   "loss_type: robust\nlabel_smoothing: 0",
   "report_to: none\nload_in_4bit: false",
+  "report_to: tensorboard",
+  "report_to: [tensorboard, comet_ml, wandb, mlflow]",
 ])("allowed: %j", (lines) => {
   expect(problems(`${REQUIRED}${lines}\n`)).toEqual([]);
 });
@@ -131,6 +133,7 @@ test.each([
   ],
   ["loss_weights: [1, 2]", "c.yaml:3:15: loss_weights must have one number for each of 1 in loss_type, got 2"],
   ["loss_type: [sft, hinge, sft]", "c.yaml:3:25: loss_type names sft twice: to weigh a loss set loss_weights"],
+  ["report_to: [wandb, mlflow, wandb]", "c.yaml:3:28: report_to names wandb twice: name it once"],
   [
     "lora: {target_modules: [q_proj, v_proj, q_proj]}",
     "c.yaml:3:41: lora.target_modules names q_proj twice: name it once",
@@ -173,15 +176,11 @@ test("the losses that take label_smoothing are those with a term for it", () => 
 });
 
 describe("what this version does not do is refused by name", () => {
+  const trackers =
+    "report_to: all, azure_ml, clearml, codecarbon, dagshub, dvclive, flyte, neptune, swanlab, trackio are not supported by this version: name one or more of tensorboard, comet_ml, wandb and mlflow";
   test.each([
-    [
-      "report_to: wandb",
-      "report_to is not supported by this version: it writes metrics.jsonl in output_dir; remove it",
-    ],
-    [
-      "report_to: [comet_ml]",
-      "report_to is not supported by this version: it writes metrics.jsonl in output_dir; remove it",
-    ],
+    ["report_to: all", trackers],
+    ["report_to: [wandb, clearml]", trackers],
   ])("%s", (line, message) => {
     expect(problems(`${REQUIRED}${line}\n`)).toEqual([`c.yaml:3:1: ${message}`]);
     const [, key = "", value = ""] = /^(\w+): (.+)$/.exec(line) ?? [];

@@ -51,7 +51,7 @@ test("defaults are those of TRL 1.13, transformers 5.18 and PEFT 0.21, but for t
     eval_strategy: "no",
     eval_kl: false,
     logging_steps: 1,
-    report_to: "none",
+    report_to: [],
     save_total_limit: 2,
     sample_max_new_tokens: 128,
     sample_temperature: 0,
@@ -227,7 +227,10 @@ const VALUES: Record<string, readonly [valid: readonly string[], invalid: readon
   ],
   save_total_limit: [["1", "10"], COUNTS],
   logging_steps: [["1", "10"], COUNTS],
-  report_to: [["none"], ["5", "null", "{a: b}"]],
+  report_to: [
+    ["none", "tensorboard", "wandb", "[wandb, mlflow]", "[comet_ml]", "[]"],
+    ["5", "null", "{a: b}", "tensorbord", "[none]", "[5]"],
+  ],
   sample_prompt: [
     ["Who are you?", '"two\\nlines"', "'5'"],
     ["''", "' '", "5", "[a]", "null"],
