@@ -9,8 +9,8 @@ export default defineConfig({
     // Dawn is a native addon that owns threads: a process per file, never a worker thread.
     pool: "forks",
     maxWorkers: 2,
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
     reporters: ["default", fileURLToPath(new URL("count-reporter.ts", import.meta.url))],
   },
 });
