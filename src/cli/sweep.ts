@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import path from "node:path";
 import { type Command, Option } from "commander";
 import { loadSweep, type Sweep } from "../config/sweep.ts";
@@ -128,7 +129,7 @@ async function trainAndReport(
       };
       const hooks = { onRunStart: tracking.start, onRunEnd };
       const training = { session, stopWorse: stopWorse !== undefined, ...hooks };
-      failed = await trainSweep(sweep, open, inputs, training, terminal, signal);
+      failed = await trainSweep(sweep, stopWorse ? shuffled(open) : open, inputs, training, terminal, signal);
     } else if (open.length > 0) {
       failed = await trainElsewhere(sweep, open, options, refresh, terminal, signal);
     }
@@ -143,6 +144,15 @@ async function trainAndReport(
     `${failed.length} of ${sweep.runs.length} runs failed, and the others are at their end; ${printable(first.name)}: ${first.error.message}`,
     first.error.exitCode,
   );
+}
+
+/**
+ * Runs in an order that has nothing to do with their settings, and is the same every time. In a grid's own order the better
+ * ones may come last, and then none would ever lag behind those before it.
+ */
+function shuffled(runs: readonly OpenRun[]): OpenRun[] {
+  const keyed = runs.map((run) => ({ run, key: createHash("sha256").update(run.run.name).digest("hex") }));
+  return keyed.sort((a, b) => (a.key < b.key ? -1 : 1)).map(({ run }) => run);
 }
 
 /** Null where others are to begin the training. */
