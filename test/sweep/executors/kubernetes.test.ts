@@ -12,7 +12,7 @@ import {
 } from "../../../src/sweep/executors/kubernetes.ts";
 
 function tasks(...indices: number[]): SweepTask[] {
-  return indices.map((index) => ({ index, name: `run-${index}`, folder: `/work/runs/β sweep/${index}` }));
+  return indices.map((index) => ({ index, name: `run-${index}`, folder: `/mnt/runs/β sweep/${index}` }));
 }
 
 const OPTIONS: KubernetesOptions = {
@@ -21,14 +21,14 @@ const OPTIONS: KubernetesOptions = {
     "dpo-train",
     "sweep",
     "--config",
-    "/work/runs/$(HOME) it's/sweep.yaml",
+    "/mnt/runs/$(HOME) it's/sweep.yaml",
     "--only",
     `${index}`,
   ],
-  sweepFolder: "/work/runs/Beta_sweep #2",
+  sweepFolder: "/mnt/runs/Beta_sweep #2",
   image: "registry.example/dpo-train:1",
   claim: "experiments",
-  mountPath: "/work",
+  mountPath: "/mnt",
   throttle: 2,
   retries: 3,
   gpuResource: "nvidia.com/gpu",
@@ -74,9 +74,9 @@ describe("the manifest for Kubernetes", () => {
     });
     expect(containerOf()).toMatchObject({
       image: "registry.example/dpo-train:1",
-      workingDir: "/work",
+      workingDir: "/mnt",
       resources: { limits: { "nvidia.com/gpu": 1 } },
-      volumeMounts: [{ mountPath: "/work" }],
+      volumeMounts: [{ mountPath: "/mnt" }],
     });
     expect(containerOf().env[0].value).toContain("graphics");
   });
@@ -92,7 +92,7 @@ describe("the manifest for Kubernetes", () => {
 
   it("gives each pod its run, with every other word as it is", () => {
     const { command } = containerOf();
-    expect(run(command, 2)).toBe("sweep|--config|/work/runs/$(HOME) it's/sweep.yaml|--only|2");
+    expect(run(command, 2)).toBe("sweep|--config|/mnt/runs/$(HOME) it's/sweep.yaml|--only|2");
   });
 
   it("gives the pods the runs that are left, also where those do not count from 0", () => {
@@ -100,7 +100,7 @@ describe("the manifest for Kubernetes", () => {
     const { command } = containerOf(options);
     expect(manifestOf(options).spec.completions).toBe(3);
     expect([0, 1, 2].map((index) => run(command, index))).toEqual(
-      [1, 5, 17].map((index) => `sweep|--config|/work/runs/$(HOME) it's/sweep.yaml|--only|${index}`),
+      [1, 5, 17].map((index) => `sweep|--config|/mnt/runs/$(HOME) it's/sweep.yaml|--only|${index}`),
     );
   });
 
@@ -116,7 +116,7 @@ describe("the manifest for Kubernetes", () => {
   });
 
   it("has a name that DNS takes, whatever the folder's", () => {
-    const names = ["/work/ÄÖÜ", `/work/${"long-".repeat(30)}`, "/work/a--.b"].map(
+    const names = ["/mnt/ÄÖÜ", `/mnt/${"long-".repeat(30)}`, "/mnt/a--.b"].map(
       (sweepFolder) => manifestOf({ sweepFolder }).metadata.name as string,
     );
     expect(names.every((name) => /^[a-z]([a-z0-9-]{0,48}[a-z0-9])?$/.test(name))).toBe(true);
@@ -125,7 +125,7 @@ describe("the manifest for Kubernetes", () => {
   it("must be of a sweep in the mounted folder", () => {
     for (const sweepFolder of ["/elsewhere/sweep", "/workshop"]) {
       expect(() => kubernetesManifest({ ...OPTIONS, sweepFolder })).toThrow(
-        `the sweep's output folder must be in the mounted folder /work, got ${sweepFolder}`,
+        `the sweep's output folder must be in the mounted folder /mnt, got ${sweepFolder}`,
       );
     }
   });
