@@ -3,7 +3,7 @@ import { loadConfig } from "../config/load.ts";
 import { PROMPT_TEMPLATES, type PromptTemplate } from "../config/names.ts";
 import { loadTokenizer } from "../data/tokenizer.ts";
 import { InputError } from "../errors.ts";
-import { type AnswerRequest, type AnswerSummary, streamAnswer } from "../generate/answer.ts";
+import { type AnswerRequest, type AnswerSummary, completeAnswer, streamAnswer } from "../generate/answer.ts";
 import { encodeQuestion, positionsFor } from "../generate/question.ts";
 import type { SamplingSettings } from "../generate/sampler.ts";
 import { resolveModel } from "../hub/resolve.ts";
@@ -19,6 +19,7 @@ import { readEosTokenIds } from "../weights/generation-config.ts";
 import { openModelFolder } from "../weights/model-folder.ts";
 import { readPeftAdapter } from "../weights/peft-adapter.ts";
 import { AnswerInterrupt, chat } from "./chat.ts";
+import { sideBySide } from "./columns.ts";
 import { addExamples } from "./examples.ts";
 import { namingOption, parseNumber, parsePrecision, parseWholeNumber } from "./option-values.ts";
 import { type PromptText, readPrompt } from "./prompt-source.ts";
@@ -31,6 +32,7 @@ interface GenerateOptions {
   readonly prompt?: string;
   readonly promptFile?: string;
   readonly chat?: boolean;
+  readonly compare?: boolean;
   readonly promptTemplate?: string;
   readonly maxNewTokens: string;
   readonly temperature: string;
@@ -55,6 +57,7 @@ export function addGenerateCommand(program: Command): void {
     .option("--prompt <text>", "the prompt; without it and --prompt-file, standard input")
     .option("--prompt-file <file>", "file that holds the prompt")
     .option("--chat", "answer each line of standard input with what was said before: /reset, /exit")
+    .option("--compare", "show the base's answer beside that of the adapter")
     .option("--prompt-template <name>", `what is put around the prompt: ${PROMPT_TEMPLATES.join(", ")} (default: none)`)
     .option("--max-new-tokens <count>", "longest answer in tokens", "256")
     .option("--temperature <number>", "randomness; 0: always the likeliest token", "0.7")
@@ -70,6 +73,7 @@ export function addGenerateCommand(program: Command): void {
     "dpo-train generate --config configs/twin-tiny.yaml --adapter runs/twin-tiny/adapter --prompt-file question.txt",
     'echo "Who are you?" | dpo-train generate --model meta-llama/Llama-3.2-1B-Instruct --prompt-template chat --min-p 0.1',
     "dpo-train generate --config configs/twin-tiny.yaml --adapter runs/twin-tiny/adapter --chat",
+    'dpo-train generate --config configs/twin-tiny.yaml --adapter runs/twin-tiny/adapter --compare --prompt "Hello"',
   ]).action((options: GenerateOptions) => {
     const terminal = createTerminal(process.stderr);
     const interrupt = new AnswerInterrupt();
@@ -95,6 +99,8 @@ interface Question {
   readonly device: string;
   readonly precision: PrecisionChoice;
   readonly weightsCache: boolean;
+  /** Whether the base is to answer too. */
+  readonly compares: boolean;
 }
 
 async function readQuestion(options: GenerateOptions, signal: AbortSignal): Promise<Question> {
@@ -102,6 +108,11 @@ async function readQuestion(options: GenerateOptions, signal: AbortSignal): Prom
   const model = options.model ?? config?.model;
   if (model === undefined) {
     throw new InputError("a model is needed: give --model FOLDER, --model OWNER/NAME or --config FILE");
+  }
+  if (options.compare && (options.adapter === undefined || options.chat)) {
+    throw new InputError(
+      "--compare needs --adapter, whose answer is shown beside the base's, and a prompt in place of --chat",
+    );
   }
   const promptTemplate = options.promptTemplate ?? config?.prompt_template ?? "none";
   if (!isPromptTemplate(promptTemplate)) {
@@ -124,6 +135,7 @@ async function readQuestion(options: GenerateOptions, signal: AbortSignal): Prom
     device: options.device,
     precision: parsePrecision(options.precision),
     weightsCache: options.weightsCache ?? false,
+    compares: options.compare ?? false,
     prompt: options.chat ? noPrompt(options) : await readPrompt(options, signal),
   };
 }
@@ -181,21 +193,24 @@ async function answer(
         terminal,
         signal,
       );
-      const generator = new Generator({
-        gpu,
-        weights,
-        adapter: adapter && uploadAdapter(gpu, config, adapter),
-        maxPositions: promptIds
-          ? positionsFor(promptIds.length, maxNewTokens, config)
-          : Math.min(CHAT_POSITIONS, config.maxPositionEmbeddings),
-      });
+      const maxPositions = promptIds
+        ? positionsFor(promptIds.length, maxNewTokens, config)
+        : Math.min(CHAT_POSITIONS, config.maxPositionEmbeddings);
+      const loraBuffers = adapter && uploadAdapter(gpu, config, adapter);
+      const generator = new Generator({ gpu, weights, adapter: loraBuffers, maxPositions });
       await gpu.pipelines.ready();
       terminal.line(
         `${name} on ${device.name}: ${mebibytes(gpu.memory.liveBytes)}, of which ` +
           `${mebibytes(generator.sizeBytes)} for a context of ${tokens(generator.maxPositions)}`,
       );
       const request = { generator, tokenizer, sampling, stopIds, maxNewTokens };
-      if (promptIds) {
+      if (promptIds && question.compares) {
+        const base = new Generator({ gpu, weights, adapter: null, maxPositions });
+        await gpu.pipelines.ready();
+        const trained = { ...request, promptIds, signal };
+        await compare({ ...trained, generator: base }, trained, question.adapter!, terminal);
+        signal.throwIfAborted();
+      } else if (promptIds) {
         await print({ ...request, promptIds, signal }, terminal);
         signal.throwIfAborted();
       } else {
@@ -208,6 +223,36 @@ async function answer(
   } finally {
     await modelFolder.close();
   }
+}
+
+/** Narrower columns are hard to read. */
+const LEAST_COLUMNS = 80;
+
+/** Prints both answers: beside each other on a terminal that is wide enough, else one behind the other. */
+async function compare(
+  base: AnswerRequest,
+  trained: AnswerRequest,
+  adapter: string,
+  terminal: Terminal,
+): Promise<void> {
+  const headings = ["base", `with ${printable(adapter, 1000)}`] as const;
+  const { isTTY, columns = 0 } = process.stdout;
+  if (!isTTY || columns < LEAST_COLUMNS) {
+    for (const [i, request] of [base, trained].entries()) {
+      process.stdout.write(`${i > 0 ? "\n" : ""}${headings[i]}:\n`);
+      await print(request, terminal, { endsLine: true });
+    }
+    return;
+  }
+  const answers: string[] = [];
+  for (const [i, request] of [base, trained].entries()) {
+    terminal.status(`${headings[i]} answers`);
+    const { text, summary } = await completeAnswer(request);
+    terminal.line(`${headings[i]}: ${describe(summary)}`);
+    answers.push(printableLines(text));
+  }
+  const lines = sideBySide(["base", answers[0]!], ["with the adapter", answers[1]!], columns - 1);
+  process.stdout.write(`${lines.join("\n")}\n`);
 }
 
 /** Streams the answer to standard output. Returns its text. */

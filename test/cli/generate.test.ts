@@ -53,6 +53,29 @@ describe("the answer on standard output is transformers'", () => {
     expect(stderr).toMatch(/^16 tokens at .*, ended by the model; /m);
   });
 
+  it("with --compare behind the base's own", async () => {
+    const alone = await run(["--model", MODEL, "--prompt", adapted.prompt, ...GREEDY]);
+    const args = ["--model", MODEL, "--adapter", adapted.adapter!, "--prompt", adapted.prompt, "--compare", ...GREEDY];
+    const trained = await run(args.filter((argument) => argument !== "--compare"));
+    const { code, stdout } = await run(args);
+    expect({ code, stdout }).toEqual({
+      code: 0,
+      stdout: `base:\n${alone.stdout}\n\nwith ${adapted.adapter}:\n${trained.stdout}\n`,
+    });
+    const side = await run(args, { node: [pretendTerminal("stdout")] });
+    expect(side.code).toBe(0);
+    const rows = side.stdout.trimEnd().split("\n");
+    expect(rows[0]).toMatch(/^base +│ with the adapter$/);
+    for (const row of rows) expect([...row].length).toBeLessThanOrEqual(79);
+    const columnOf = (i: number) => rows.slice(2).map((row) => /^(.*?) │ ?(.*)$/su.exec(row)![i + 1]!);
+    const letters = (text: string) => printableLines(text).replace(/\s/g, "");
+    expect(letters(columnOf(0).join(""))).toBe(letters(alone.stdout));
+    expect(letters(columnOf(1).join(""))).toBe(letters(trained.stdout));
+
+    const without = await run(["--model", MODEL, "--prompt", "a", "--compare"]);
+    expect(without).toMatchObject({ code: 2, stderr: expect.stringContaining("--compare needs --adapter") });
+  });
+
   it("with --prompt-file, longer than a chunk", async () => {
     const file = await temporaryFile("prompt.txt", `${longBase!.prompt}\r\n`);
     const { code, stdout } = await run([...argumentsOf(longBase!), "--prompt-file", file, ...GREEDY]);
