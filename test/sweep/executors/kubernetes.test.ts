@@ -17,14 +17,7 @@ function tasks(...indices: number[]): SweepTask[] {
 
 const OPTIONS: KubernetesOptions = {
   tasks: tasks(0, 1, 2, 3),
-  taskCommand: (index) => [
-    "dpo-train",
-    "sweep",
-    "--config",
-    "/mnt/runs/$(HOME) it's/sweep.yaml",
-    "--only",
-    `${index}`,
-  ],
+  taskCommand: (index) => ["dpo-train", "sweep", "--config", "/mnt/runs/$(HOME) it's/sweep.yaml", "--only", `${index}`],
   sweepFolder: "/mnt/runs/Beta_sweep #2",
   image: "registry.example/dpo-train:1",
   claim: "experiments",

@@ -37,9 +37,6 @@ describe("what Slurm's commands say", () => {
     const defaults = { ...sweep.options, sweepId: "a", throttle: null, sbatchOptions: [], pollIntervalMs: 5 };
     return runOnSlurm({ ...defaults, ...options });
   }
-  const finish = () => {
-    for (const { folder } of sweep.tasks) writeFileSync(join(folder, "status"), "done\n");
-  };
   /** A job that has been submitted is done at once. */
   const finishOnSubmission = () => {
     for (const { folder } of sweep.tasks) rmSync(join(folder, "plan"), { force: true });
@@ -122,11 +119,12 @@ ${finishOnSubmission()}\necho 7`,
   it("is looked at before another submission where it is not known whether the first was taken", async () => {
     // The first call is taken and not answered.
     put("sbatch", `echo taken >${programs}/taken; echo 'sbatch: error: timed out' >&2; exit 1`);
+    const finished = sweep.tasks.map(({ folder }) => `echo done >"${folder}/status"`).join("; ");
     put(
       "squeue",
-      `[ -e ${programs}/taken ] && [ $calls -lt 6 ] && echo '7|0|RUNNING|n1|None' && echo '7|1|RUNNING|n1|None'; true`,
+      `if [ $calls -ge 6 ]; then ${finished}; exit; fi
+      [ -e ${programs}/taken ] && echo '7|0|RUNNING|n1|None' && echo '7|1|RUNNING|n1|None'; true`,
     );
-    setTimeout(finish, 100);
     expect(await follow()).toEqual([]);
     expect(sweep.lines.filter((line) => line.includes("running on n1"))).toHaveLength(2);
     expect(sweep.lines.filter((line) => line.includes("sbatch says"))).toHaveLength(1);
