@@ -28,10 +28,13 @@ export class DeviceError extends ExpectedError {
   }
 }
 
+/** Of a run that would end so again: its own settings are the reason. */
+export const NON_FINITE_EXIT_CODE = 4;
+
 /** A loss, gradient or weight is not finite. Training stopped before the update. Exit code 4. */
 export class NonFiniteError extends ExpectedError {
   constructor(message: string, options?: ErrorOptions) {
-    super(message, 4, options);
+    super(message, NON_FINITE_EXIT_CODE, options);
   }
 }
 

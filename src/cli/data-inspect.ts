@@ -18,7 +18,7 @@ import { printable } from "../text.ts";
 import { type DataSettings, readData } from "../train/prepare-data.ts";
 import { formatShare } from "../train/progress.ts";
 import { writeFileAtomically } from "../weights/atomic-file.ts";
-import { parseWholeNumber } from "./option-values.ts";
+import { collect, parseWholeNumber } from "./option-values.ts";
 import { runCommand } from "./run-command.ts";
 
 interface InspectOptions {
@@ -193,8 +193,4 @@ function formatReport({ dataset, train, evaluation, contamination, concerns }: I
     "worth a look",
     ...indented(concerns.length === 0 ? ["nothing"] : concerns),
   ].join("\n");
-}
-
-function collect(value: string, previous: readonly string[] = []): string[] {
-  return [...previous, value];
 }

@@ -16,7 +16,7 @@ import {
   readTemperature,
 } from "./api-options.ts";
 import { addExamples } from "./examples.ts";
-import { namingOption } from "./option-values.ts";
+import { collect, namingOption } from "./option-values.ts";
 import { runCommand } from "./run-command.ts";
 
 interface JudgeCommandOptions extends ApiOptions {
@@ -43,7 +43,7 @@ export function addJudgeCommand(data: Command): void {
     .option(
       "--judge <model[@url[#variable]]>",
       `a judge, its server if not --base-url, and its key's variable; may be repeated (default: ${DEFAULT_JUDGE})`,
-      (value: string, previous: readonly string[] = []) => [...previous, value],
+      collect,
     )
     .option("--examples <file>", "verdicts to show first: {instruction, answer_a, answer_b, reasoning, best_answer}")
     .option("--agreement <rule>", "judges that must agree: majority or all", "majority");

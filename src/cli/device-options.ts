@@ -23,8 +23,3 @@ export function sessionRequest(options: DeviceOptions): SessionRequest {
     watch,
   };
 }
-
-/** Of an option that may be repeated. */
-export function collect(value: string, previous: readonly string[] = []): string[] {
-  return [...previous, value];
-}

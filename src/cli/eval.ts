@@ -13,8 +13,8 @@ import { createTerminal, type Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
 import { writeFileAtomically } from "../weights/atomic-file.ts";
 import { type ApiOptions, addApiOptions, readAskSettings, readJudge, readLimits, readPrices } from "./api-options.ts";
-import { collect, type DeviceOptions, sessionRequest } from "./device-options.ts";
-import { parseNumber, parseWholeNumber } from "./option-values.ts";
+import { type DeviceOptions, sessionRequest } from "./device-options.ts";
+import { collect, parseNumber, parseWholeNumber } from "./option-values.ts";
 import { runCommand } from "./run-command.ts";
 
 interface EvalOptions extends DeviceOptions, ApiOptions {

@@ -15,7 +15,7 @@ import { describedModelFolder, modelFacts } from "../train/suggest/model-facts.t
 import { suggestSettings } from "../train/suggest/settings.ts";
 import { readLlamaConfig } from "../weights/model-folder.ts";
 import { writeNewFile } from "../weights/new-file.ts";
-import { collect } from "./device-options.ts";
+import { collect } from "./option-values.ts";
 import { runCommand } from "./run-command.ts";
 
 export interface InitOptions {

@@ -39,3 +39,8 @@ export async function namingOption<T>(option: string, work: Promise<T>): Promise
     throw new InputError(`${option}: ${error.message}`, { cause: error });
   }
 }
+
+/** Of an option that may be repeated. */
+export function collect(value: string, previous: readonly string[] = []): string[] {
+  return [...previous, value];
+}

@@ -7,8 +7,7 @@ import { formatPlan, planJson } from "../plan/report.ts";
 import { planSources } from "../plan/sources.ts";
 import { createTerminal } from "../terminal.ts";
 import { printable } from "../text.ts";
-import { collect } from "./device-options.ts";
-import { parseMemory, parseWholeNumber } from "./option-values.ts";
+import { collect, parseMemory, parseWholeNumber } from "./option-values.ts";
 import { runCommand } from "./run-command.ts";
 
 interface PlanCommandOptions {

@@ -1,5 +1,6 @@
 import type { RunResult, SweepResults } from "../sweep/results.ts";
 import { formatSize } from "../text.ts";
+import { leavesOf, numberAt, textAt } from "../train/json-tree.ts";
 import { formatNumber, NO_NUMBER } from "./browser/numbers.ts";
 import { renderCurves } from "./curves.ts";
 import { findDataWarnings } from "./data-warnings.ts";
@@ -11,7 +12,6 @@ import { lossMetric, resultOf } from "./run-summary.ts";
 import { renderRunsTable } from "./runs-table.ts";
 import { renderPage } from "./shell.ts";
 import type { Column } from "./table.ts";
-import { leavesOf, numberAt, textAt } from "./tree.ts";
 import { findWarnings } from "./warnings.ts";
 
 /** Every run has its own. */

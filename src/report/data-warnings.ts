@@ -1,5 +1,5 @@
+import { numberAt, textAt } from "../train/json-tree.ts";
 import { formatPercent } from "./percent.ts";
-import { numberAt, textAt } from "./tree.ts";
 import type { Warning, WatchedRun } from "./warnings.ts";
 
 /** Shares of the pairs. */

@@ -1,3 +1,4 @@
+import { numberAt } from "../train/json-tree.ts";
 import { EVAL_PREFIX } from "../train/records.ts";
 import { renderFigure, renderSmoothing } from "./figures.ts";
 import { type Html, html } from "./html.ts";
@@ -5,7 +6,6 @@ import { collectLines } from "./lines.ts";
 import { SHARE_RANGE } from "./metric-names.ts";
 import type { ChartData, LineData, PageData, ViewData } from "./page-data.ts";
 import type { RunFiles } from "./run-files.ts";
-import { numberAt } from "./tree.ts";
 import { isSigmoid } from "./warnings.ts";
 
 interface RunChart {

@@ -1,4 +1,5 @@
 import { formatCount, formatSize } from "../text.ts";
+import { isTree, numberAt, type Tree, textAt, valueAt } from "../train/json-tree.ts";
 import { formatDuration } from "../train/progress.ts";
 import { formatNumber } from "./browser/numbers.ts";
 import { type Content, type Html, html } from "./html.ts";
@@ -6,7 +7,6 @@ import { formatPercent } from "./percent.ts";
 import type { RunFiles } from "./run-files.ts";
 import { phasesOf } from "./run-summary.ts";
 import { renderFacts, renderTable } from "./table.ts";
-import { isTree, numberAt, type Tree, textAt, valueAt } from "./tree.ts";
 
 type Run = Pick<RunFiles, "run">;
 

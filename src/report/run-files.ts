@@ -2,10 +2,10 @@ import path from "node:path";
 import { parse } from "yaml";
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
+import { isTree, type Tree } from "../train/json-tree.ts";
 import { parseRecords, type RunRecords } from "../train/records.ts";
 import { CONFIG_FILE, METRICS_FILE, RUN_FILE } from "../train/run-folder.ts";
 import { fileError, openRegularFile } from "../weights/regular-file.ts";
-import { isTree, type Tree } from "./tree.ts";
 
 const FILES = [CONFIG_FILE, RUN_FILE, METRICS_FILE];
 /** Of one file: far above those of any run, and below what would fill the memory. */

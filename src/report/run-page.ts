@@ -1,4 +1,5 @@
 import { formatSize } from "../text.ts";
+import { numberAt, textAt } from "../train/json-tree.ts";
 import { formatDuration } from "../train/progress.ts";
 import { EVAL_PREFIX } from "../train/records.ts";
 import { formatNumber } from "./browser/numbers.ts";
@@ -14,7 +15,6 @@ import { scoreOf } from "./run-scores.ts";
 import { lossMetric, resultOf } from "./run-summary.ts";
 import { formatSteps, renderStatus } from "./runs-table.ts";
 import { renderPage } from "./shell.ts";
-import { numberAt, textAt } from "./tree.ts";
 import { findWarnings, type Warning } from "./warnings.ts";
 
 /**

@@ -1,7 +1,7 @@
 import { bestRecord } from "../sweep/read-results.ts";
 import type { RunResult, RunStatus, SweepResults } from "../sweep/results.ts";
+import { isTree, numberAt, textAt, valueAt } from "../train/json-tree.ts";
 import type { RunFiles } from "./run-files.ts";
-import { isTree, numberAt, textAt, valueAt } from "./tree.ts";
 
 const STATUSES: readonly RunStatus[] = ["pending", "running", "interrupted", "done", "stopped", "failed"];
 

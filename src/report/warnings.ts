@@ -1,9 +1,9 @@
+import { numberAt, valueAt } from "../train/json-tree.ts";
 import type { RunRecord } from "../train/records.ts";
 import { formatNumber } from "./browser/numbers.ts";
 import { finite } from "./lines.ts";
 import { formatPercent } from "./percent.ts";
 import type { RunFiles } from "./run-files.ts";
-import { numberAt, valueAt } from "./tree.ts";
 
 /** Something in a run that its owner should look at. */
 export interface Warning {

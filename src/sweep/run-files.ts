@@ -4,8 +4,9 @@ import { SETTING_KEYS, type SettingKey, settingOf } from "../config/keys.ts";
 import { loadConfig } from "../config/load.ts";
 import type { Config } from "../config/schema.ts";
 import type { SweepRun } from "../config/sweep.ts";
-import { InputError } from "../errors.ts";
+import { InputError, NON_FINITE_EXIT_CODE } from "../errors.ts";
 import { printable } from "../text.ts";
+import { isTree, numberAt, textAt, valueAt } from "../train/json-tree.ts";
 import { parseRecords, type RunRecords } from "../train/records.ts";
 import { CONFIG_FILE, METRICS_FILE, RUN_FILE } from "../train/run-folder.ts";
 import type { RunStatus } from "./results.ts";
@@ -31,9 +32,6 @@ const NOTHING_YET: RunState = {
   dataSha256: null,
 };
 
-/** An error of training itself, which would come again. Whatever else ends a run is no fault of the run's. */
-const NON_FINITE = 4;
-
 /** Where a run stands, as its folder says. */
 export async function readState(folder: string): Promise<RunState> {
   const text = await readIfThere(path.join(folder, RUN_FILE));
@@ -41,30 +39,34 @@ export async function readState(folder: string): Promise<RunState> {
     const isBegun = (await readIfThere(path.join(folder, CONFIG_FILE))) !== null;
     return isBegun ? { ...NOTHING_YET, status: "interrupted" } : NOTHING_YET;
   }
-  const run = parseObject(text);
-  const schedule = objectAt(run, "schedule");
-  const totalSteps = numberAt(schedule, "total_steps");
-  const timings = objectAt(run, "timings");
-  const phases = Object.keys(timings).filter((key) => key.endsWith("_s") && !key.endsWith("_per_s"));
+  const run = parse(text);
+  const totalSteps = numberAt(run, "schedule", "total_steps");
+  const timings = valueAt(run, "timings");
+  const phases = Object.keys(isTree(timings) ? timings : {}).filter(
+    (key) => key.endsWith("_s") && !key.endsWith("_per_s"),
+  );
   const status = statusOf(run);
+  const dataSha256 = valueAt(run, "sha256", "data");
   return {
     status,
     reason: textAt(run, "reason") ?? (status === "failed" ? textAt(run, "error") : null),
     stepsDone: status === "done" ? (totalSteps ?? 0) : (numberAt(run, "steps_done") ?? 0),
     totalSteps,
     seconds: phases.length > 0 ? phases.reduce((sum, key) => sum + (numberAt(timings, key) ?? 0), 0) : null,
-    dataSha256: objectAt(objectAt(run, "sha256"), "data") as Record<string, string>,
+    dataSha256: isTree(dataSha256) ? (dataSha256 as Record<string, string>) : null,
   };
 }
 
-function statusOf(run: Readonly<Record<string, unknown>>): RunStatus {
-  switch (run.status) {
+function statusOf(run: unknown): RunStatus {
+  const status = textAt(run, "status");
+  switch (status) {
     case "done":
     case "stopped":
     case "running":
-      return run.status;
+      return status;
     case "failed":
-      return run.exit_code === NON_FINITE ? "failed" : "interrupted";
+      // Whatever else ends a run is no fault of its own, and may go well the next time.
+      return numberAt(run, "exit_code") === NON_FINITE_EXIT_CODE ? "failed" : "interrupted";
     default:
       return "interrupted";
   }
@@ -119,29 +121,11 @@ async function readIfThere(file: string): Promise<string | null> {
   }
 }
 
-type PlainObject = Readonly<Record<string, unknown>>;
-
-/** Empty where the text is not an object. It is written as a whole or not at all, but may have been edited. */
-function parseObject(text: string): PlainObject {
+/** Undefined where the text is no JSON. It is written as a whole or not at all, but may have been edited. */
+function parse(text: string): unknown {
   try {
-    return asObject(JSON.parse(text));
+    return JSON.parse(text);
   } catch {
-    return {};
+    return undefined;
   }
-}
-
-function asObject(value: unknown): PlainObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as PlainObject) : {};
-}
-
-function objectAt(object: PlainObject, key: string): PlainObject {
-  return asObject(object[key]);
-}
-
-function numberAt(object: PlainObject, key: string): number | null {
-  return typeof object[key] === "number" ? object[key] : null;
-}
-
-function textAt(object: PlainObject, key: string): string | null {
-  return typeof object[key] === "string" ? object[key] : null;
 }

@@ -1,5 +1,5 @@
 import type { Sweep } from "../config/sweep.ts";
-import { ExpectedError, RunTooLargeError } from "../errors.ts";
+import { ExpectedError, NON_FINITE_EXIT_CODE, RunTooLargeError } from "../errors.ts";
 import type { Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
 import { withRun } from "../train/begin-run.ts";
@@ -22,9 +22,6 @@ export interface TrainSweepOptions {
   /** Called with the folder of each run whose files are as it leaves them, also where it failed. */
   readonly onRunEnd: (folder: string) => Promise<void>;
 }
-
-/** The exit code of what stopped on a loss, gradient or weight that is not finite. */
-const NON_FINITE = 4;
 
 /** A run that ended with an error which does not keep the others from being trained. */
 export interface FailedRun {
@@ -114,7 +111,7 @@ async function lagsBehind(sweep: Sweep, folder: string): Promise<string | null> 
 
 /** Whether an error comes of a run's own settings, so that another run may well be trained. */
 function isOwnFault(error: unknown): error is ExpectedError {
-  const isNonFinite = error instanceof ExpectedError && error.exitCode === NON_FINITE;
+  const isNonFinite = error instanceof ExpectedError && error.exitCode === NON_FINITE_EXIT_CODE;
   return isNonFinite || error instanceof RunTooLargeError;
 }
 
