@@ -13,8 +13,12 @@ interface RunChart {
   readonly title: string;
   /** What it is, and how it looks where all is well. */
   readonly reading: string;
-  /** Names of metrics.jsonl, each a line of training and one of evaluation, and what tells them from each other. */
+  /**
+   * Names of metrics.jsonl, each a line of training and one of evaluation, and what tells them from each other. Or names of
+   * performance.jsonl, with those of their lines.
+   */
   readonly keys: Readonly<Record<string, string>>;
+  readonly isOfPerformance?: boolean;
   readonly isShare?: boolean;
   readonly guide?: ViewData["guide"];
 }
@@ -98,6 +102,22 @@ function chartsOf(run: Pick<RunFiles, "config">): RunChart[] {
       keys: { mean_token_accuracy: "" },
       isShare: true,
     },
+    {
+      id: "throughput",
+      title: "Throughput",
+      reading:
+        "Tokens of prompts and both answers in a second of training, without padding; evaluations are left out. Healthy: level; a step down says that something else uses the GPU, or that it throttles.",
+      keys: { tokens_per_second: "tokens/s" },
+      isOfPerformance: true,
+    },
+    {
+      id: "memory",
+      title: "Memory",
+      reading:
+        "In GB: what the run has taken of the GPU, and what its process holds of the host. Healthy: level from the first steps on.",
+      keys: { gpu_memory_gb: "GPU", host_memory_gb: "host" },
+      isOfPerformance: true,
+    },
   ];
 }
 
@@ -110,15 +130,16 @@ export interface RunCharts {
 export function renderRunCharts(run: RunFiles): RunCharts {
   const lines = collectLines();
   const charts: ChartData[] = [];
-  const figures = chartsOf(run).flatMap(({ id, title, reading, keys, isShare, guide }) => {
+  const figures = chartsOf(run).flatMap(({ id, title, reading, keys, isShare, guide, isOfPerformance }) => {
     const found = Object.entries(keys).flatMap(([key, name], color): LineData[] => {
-      const training = lines.add(0, run.train, key);
-      const evaluation = lines.add(0, run.evaluation, EVAL_PREFIX + key);
-      const line = (series: number | null, source: string, isDashed: boolean): LineData[] =>
-        series === null
-          ? []
-          : [{ series, label: name === "" ? source : `${name}, ${source}`, color, isDashed, isBold: false }];
-      return [...line(training, "training", false), ...line(evaluation, "evaluation", true)];
+      const line = (series: number | null, label: string, isDashed: boolean): LineData[] =>
+        series === null ? [] : [{ series, label, color, isDashed, isBold: false }];
+      if (isOfPerformance) return line(lines.add(0, run.performance, key), name, false);
+      const labelOf = (source: string) => (name === "" ? source : `${name}, ${source}`);
+      return [
+        ...line(lines.add(0, run.train, key), labelOf("training"), false),
+        ...line(lines.add(0, run.evaluation, EVAL_PREFIX + key), labelOf("evaluation"), true),
+      ];
     });
     if (found.length === 0) return [];
     const view = {

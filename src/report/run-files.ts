@@ -3,11 +3,13 @@ import { parse } from "yaml";
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
 import { isTree, type Tree } from "../train/json-tree.ts";
-import { parseRecords, type RunRecords } from "../train/records.ts";
-import { CONFIG_FILE, METRICS_FILE, RUN_FILE } from "../train/run-folder.ts";
+import { parseRecords, type RunRecord, type RunRecords } from "../train/records.ts";
+import { CONFIG_FILE, METRICS_FILE, PERFORMANCE_FILE, RUN_FILE } from "../train/run-folder.ts";
 import { fileError, openRegularFile } from "../weights/regular-file.ts";
 
 const FILES = [CONFIG_FILE, RUN_FILE, METRICS_FILE];
+/** What shows a run, and grows or changes while it is trained. */
+export const CHANGING_FILES = [METRICS_FILE, PERFORMANCE_FILE, RUN_FILE, CONFIG_FILE];
 /** Of one file: far above those of any run, and below what would fill the memory. */
 const MAX_FILE_BYTES = 400e6;
 
@@ -20,6 +22,8 @@ export interface RunFiles extends RunRecords {
   readonly config: Tree;
   /** run.json */
   readonly run: Tree;
+  /** performance.jsonl: speed and memory. Runs of earlier versions have none. */
+  readonly performance: readonly RunRecord[];
   /** What could not be used, in a sentence each. */
   readonly problems: readonly string[];
 }
@@ -36,6 +40,7 @@ export async function readRunFiles(folder: string): Promise<RunFiles> {
     );
   }
   const { train, evaluation, problems } = parseRecords(metrics ?? "");
+  const performance = parseRecords((await readText(path.join(folder, PERFORMANCE_FILE))) ?? "");
   const readConfig = parseTree(CONFIG_FILE, config ?? null, parse);
   const readRun = parseTree(RUN_FILE, run ?? null, JSON.parse);
   return {
@@ -46,6 +51,7 @@ export async function readRunFiles(folder: string): Promise<RunFiles> {
     run: readRun.tree,
     train,
     evaluation,
+    performance: performance.train,
     problems: [
       ...readConfig.problems,
       ...readRun.problems,

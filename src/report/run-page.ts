@@ -1,3 +1,4 @@
+import type { RunResult } from "../sweep/results.ts";
 import { formatSize } from "../text.ts";
 import { numberAt, textAt } from "../train/json-tree.ts";
 import { formatDuration } from "../train/progress.ts";
@@ -72,8 +73,18 @@ function renderRunCards(files: RunFiles): Html {
           name: "pairs/s",
           content: [formatNumber(pairs), tokens !== null && html`<small>${formatNumber(tokens)} tokens/s</small>`],
         },
+    renderTimeLeft(files, result),
     peak === null || peak === 0 ? null : { name: "peak memory", content: formatSize(peak) },
   ]);
+}
+
+/** What is left to train of a run that goes on, at the pace that it has had. */
+function renderTimeLeft({ performance }: RunFiles, { status, totalSteps }: RunResult): Card | null {
+  const last = performance.at(-1);
+  const seconds = finite(last?.elapsed_s);
+  if (!last || last.step === 0 || seconds === null || status !== "running" || totalSteps === null) return null;
+  const left = (seconds / last.step) * (totalSteps - last.step);
+  return { name: "training left", content: formatDuration(1000 * left) };
 }
 
 /** What to look at, and what to try. */

@@ -1,4 +1,4 @@
-import { access, constants, type FileHandle, open, readdir, rm } from "node:fs/promises";
+import { access, constants, readdir, rm } from "node:fs/promises";
 import path from "node:path";
 import { ExpectedError, InputError } from "../errors.ts";
 import { printable } from "../text.ts";
@@ -6,11 +6,15 @@ import { TEMPORARY_SUFFIX, writeFileAtomically } from "../weights/atomic-file.ts
 import { makeFolder } from "../weights/make-folder.ts";
 import { fileError } from "../weights/regular-file.ts";
 import { CHECKPOINTS_FOLDER, removeTemporaries } from "./checkpoint/folders.ts";
+import { GrowingFile, readUpTo } from "./growing-file.ts";
 import type { LogRecord } from "./loop.ts";
+import type { PerformanceRecord } from "./performance.ts";
 
 export const CONFIG_FILE = "config.yaml";
 export const RUN_FILE = "run.json";
 export const METRICS_FILE = "metrics.jsonl";
+/** Speed and memory over the steps: what depends on the machine and the moment, which metrics.jsonl does not. */
+export const PERFORMANCE_FILE = "performance.jsonl";
 /** The page that shows the run. */
 export const REPORT_FILE = "report.html";
 /** What has been sent to trackers. */
@@ -49,7 +53,7 @@ export async function requireFreshFolder(folder: string): Promise<void> {
  * @throws InputError
  */
 export async function requireOwnFolder(folder: string): Promise<void> {
-  const files = [CONFIG_FILE, RUN_FILE, METRICS_FILE, REPORT_FILE];
+  const files = [CONFIG_FILE, RUN_FILE, METRICS_FILE, PERFORMANCE_FILE, REPORT_FILE];
   const own = [...files, CHECKPOINTS_FOLDER, TRACKING_FOLDER, TENSORBOARD_FOLDER];
   const names = (await readdir(folder).catch(() => [] as string[])).filter((name) => !isOfLock(name));
   const complete = names.filter((name) => !name.endsWith(TEMPORARY_SUFFIX));
@@ -96,50 +100,66 @@ async function requireWritable(folder: string): Promise<void> {
   }
 }
 
+/** What is kept of a run that is continued. */
+export interface RecordsBefore {
+  /** Its metrics.jsonl as the checkpoint has it. */
+  readonly metrics: string | Uint8Array;
+  /** Of the checkpoint. */
+  readonly step: number;
+}
+
 /** Owns the files of a run that grow or are rewritten while it trains. */
 export class RunFolder {
   readonly path: string;
   /** Where its checkpoints are, and its records. */
   readonly checkpoints: string;
   readonly metricsFile: string;
-  readonly #metrics: FileHandle;
+  readonly #metrics: GrowingFile;
+  readonly #performance: GrowingFile;
 
   /**
-   * Makes the folder with config.yaml and metrics.jsonl in it. Where a run was interrupted, what it had begun to write is
-   * removed, and the records are those given: those up to its checkpoint.
+   * Makes the folder with config.yaml, metrics.jsonl and performance.jsonl in it. Where a run was interrupted, what it had
+   * begun to write is removed.
    *
+   * @param before of a run that is continued: its records up to the checkpoint, and the checkpoint's step
    * @throws InputError where the file system refuses
    */
-  static async create(folder: string, configYaml: string, records: string | Uint8Array = ""): Promise<RunFolder> {
+  static async create(
+    folder: string,
+    configYaml: string,
+    before: RecordsBefore = { metrics: "", step: 0 },
+  ): Promise<RunFolder> {
     await makeFolder(path.resolve(folder));
     await removeTemporaries(folder);
     await removeTemporaries(path.join(folder, CHECKPOINTS_FOLDER));
     await removeTemporaries(path.join(folder, TRACKING_FOLDER));
     await rm(path.join(folder, "merged"), { recursive: true, force: true }); // Never over another one: as `merge` has it.
     await writeFileAtomically(path.join(folder, CONFIG_FILE), configYaml);
-    const metrics = path.join(folder, METRICS_FILE);
-    await writeFileAtomically(metrics, records);
-    try {
-      return new RunFolder(folder, await open(metrics, "a"));
-    } catch (error) {
-      throw fileError(metrics, "create", error);
-    }
+    const performance = path.join(folder, PERFORMANCE_FILE);
+    const measured = before.step === 0 ? "" : await readUpTo(performance, before.step);
+    return new RunFolder(
+      folder,
+      await GrowingFile.create(path.join(folder, METRICS_FILE), before.metrics),
+      await GrowingFile.create(performance, measured),
+    );
   }
 
-  private constructor(folder: string, metrics: FileHandle) {
+  private constructor(folder: string, metrics: GrowingFile, performance: GrowingFile) {
     this.path = folder;
     this.checkpoints = path.join(folder, CHECKPOINTS_FOLDER);
-    this.metricsFile = path.join(folder, METRICS_FILE);
+    this.metricsFile = metrics.path;
     this.#metrics = metrics;
+    this.#performance = performance;
   }
 
-  /** Appends a record to metrics.jsonl. */
+  /** Appends a record to metrics.jsonl. @throws InputError where the file system refuses */
   async record(record: LogRecord): Promise<void> {
-    try {
-      await this.#metrics.appendFile(`${JSON.stringify(record)}\n`);
-    } catch (error) {
-      throw fileError(this.metricsFile, "write", error);
-    }
+    await this.#metrics.append(record);
+  }
+
+  /** Appends a record to performance.jsonl. @throws InputError where the file system refuses */
+  async recordPerformance(record: PerformanceRecord): Promise<void> {
+    await this.#performance.append(record);
   }
 
   /** Writes a file anew. */
@@ -182,11 +202,14 @@ export class RunFolder {
   /** Removes what a run writes before its first step, of one that has come no further: the folder is free for the next. */
   async discard(): Promise<void> {
     await this.close();
-    for (const name of [CONFIG_FILE, RUN_FILE, METRICS_FILE]) await rm(path.join(this.path, name), { force: true });
+    for (const name of [CONFIG_FILE, RUN_FILE, METRICS_FILE, PERFORMANCE_FILE]) {
+      await rm(path.join(this.path, name), { force: true });
+    }
   }
 
   /** May be called again. */
   async close(): Promise<void> {
     await this.#metrics.close();
+    await this.#performance.close();
   }
 }

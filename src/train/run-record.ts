@@ -5,8 +5,8 @@ import { llamaTensors } from "../weights/llama-tensors.ts";
 import { projectionSize } from "../weights/projections.ts";
 import type { ChosenBatch } from "./choose-batch.ts";
 import type { ExportedResults } from "./export-results.ts";
+import type { Progress } from "./performance.ts";
 import type { PreparedRun } from "./prepare-run.ts";
-import type { Progress } from "./run-reporter.ts";
 import { versions } from "./versions.ts";
 
 /** What is known of a run once its reference is. */

@@ -127,7 +127,7 @@ async function trainWith(
     const output = await RunFolder.create(
       config.output_dir,
       dumpConfig(config),
-      resumed ? await readMetricsCopy(resumed.path) : "",
+      resumed ? { metrics: await readMetricsCopy(resumed.path), step: resumed.state.loop.step } : undefined,
     );
     const facts: RunFacts = {
       ...prepared,
@@ -138,7 +138,14 @@ async function trainWith(
       resumedFrom: resumed?.state.loop.step ?? null,
       timings,
     };
-    const reporter = createRunReporter(output, prepared.length.totalSteps, terminal, resumed?.state.progress);
+    const memoryUse = () => ({ gpuBytes: gpu.memory.liveBytes, hostBytes: process.memoryUsage.rss() });
+    const reporter = createRunReporter(
+      output,
+      prepared.length.totalSteps,
+      terminal,
+      memoryUse,
+      resumed?.state.progress,
+    );
     try {
       await output.describe(describeRun(facts, null));
       onStart?.(output.path);

@@ -170,7 +170,13 @@ it("a loss that is not finite stops before the update, and leaves no adapter", a
     /^dpo-train: step 2: the log-probability of test\/golden\/data\/plain-train\.jsonl:\d is not finite \(.*\); of the adapter's weights the first that is not finite is in layers\.0\.self_attn\.q_proj\.lora_A \(NaN at element 0\); nothing was updated\. A lower learning_rate/m,
   );
   expect(stdout).toMatch(/^step 1\/3 .*\n$/m);
-  expect((await readdir(training.output)).sort()).toEqual(["config.yaml", "metrics.jsonl", "report.html", "run.json"]);
+  expect((await readdir(training.output)).sort()).toEqual([
+    "config.yaml",
+    "metrics.jsonl",
+    "performance.jsonl",
+    "report.html",
+    "run.json",
+  ]);
   const metrics = await readFile(join(training.output, "metrics.jsonl"), "utf8");
   expect(
     metrics
@@ -188,11 +194,22 @@ it("a loss that is not finite stops before the update, and leaves no adapter", a
 describe("a full disk", () => {
   it.each([
     ["config.yaml", "config.yaml", null, undefined],
-    ["metrics.jsonl", "metrics.jsonl", ["config.yaml", "metrics.jsonl", "report.html", "run.json"], 1],
+    [
+      "metrics.jsonl",
+      "metrics.jsonl",
+      ["config.yaml", "metrics.jsonl", "performance.jsonl", "report.html", "run.json"],
+      1,
+    ],
+    [
+      "performance.jsonl",
+      "performance.jsonl",
+      ["config.yaml", "metrics.jsonl", "performance.jsonl", "report.html", "run.json"],
+      1,
+    ],
     [
       ".merged",
       ".merged.*/model.safetensors",
-      ["adapter", "checkpoints", "config.yaml", "metrics.jsonl", "report.html", "run.json"],
+      ["adapter", "checkpoints", "config.yaml", "metrics.jsonl", "performance.jsonl", "report.html", "run.json"],
       3,
     ],
   ])("at %s", async (name, path, left, stepsDone) => {

@@ -21,7 +21,7 @@ describe.each(SIGNALS)("%s", (signal, exitCode) => {
     expect(Number(done)).toBeLessThan(5);
     expect(stdout).toContain(`${signal}: stopping after the work at hand; a second one stops at once\n`);
     const message =
-      `interrupted after step ${done} of 30; ${output} holds checkpoints, config.yaml, metrics.jsonl, run.json: ` +
+      `interrupted after step ${done} of 30; ${output} holds checkpoints, config.yaml, metrics.jsonl, performance.jsonl, run.json: ` +
       `the same command with --resume continues after step ${done}`;
     expect(stderr).toContain(`dpo-train: ${message}\n`);
     expect(await readdir(join(output, "checkpoints"))).toContain(`step-${done!.padStart(6, "0")}`);
@@ -49,7 +49,7 @@ it("while merging the adapter is left, and --resume merges", async () => {
   const { code, stderr } = await train(training, [], { node: [signalAt("stdout", ["/adapter\n"], "SIGINT")] });
   expect(code).toBe(130);
   expect(stderr).toContain(
-    `dpo-train: interrupted after step 3 of 3; ${output} holds adapter, checkpoints, config.yaml, metrics.jsonl, run.json: ` +
+    `dpo-train: interrupted after step 3 of 3; ${output} holds adapter, checkpoints, config.yaml, metrics.jsonl, performance.jsonl, run.json: ` +
       "the same command with --resume continues after step 3\n",
   );
   expect((await readdir(output)).sort()).toEqual([
@@ -57,6 +57,7 @@ it("while merging the adapter is left, and --resume merges", async () => {
     "checkpoints",
     "config.yaml",
     "metrics.jsonl",
+    "performance.jsonl",
     "report.html",
     "run.json",
   ]);
@@ -70,6 +71,7 @@ it("while merging the adapter is left, and --resume merges", async () => {
     "config.yaml",
     "merged",
     "metrics.jsonl",
+    "performance.jsonl",
     "report.html",
     "run.json",
   ]);

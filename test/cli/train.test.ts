@@ -63,6 +63,7 @@ it("trains, evaluates, exports and tells about it; the same again from the confi
     "config.yaml",
     "merged",
     "metrics.jsonl",
+    "performance.jsonl",
     "report.html",
     "run.json",
   ]);

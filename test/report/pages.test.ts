@@ -221,6 +221,26 @@ describe.skipIf(!CHROMIUM)("pages in Chromium", () => {
       );
     });
 
+    it("draw speed and memory, and tell of a run that goes on how long it still takes", async () => {
+      const performance = [1, 2, 3, 4].map((step) => ({
+        step,
+        elapsed_s: 30 * step,
+        tokens_per_second: 1000 + step,
+        gpu_memory_gb: 22.5,
+        host_memory_gb: 1.25,
+      }));
+      const text = performance.map((record) => `${JSON.stringify(record)}\n`).join("");
+      const running = JSON.stringify({ ...RUN, status: "running" });
+      const { page } = await open(await report({ "performance.jsonl": text, "run.json": running }));
+      expect(await plotted(page, "chart-throughput")).toEqual([
+        [1, 2, 3, 4],
+        [1001, 1002, 1003, 1004],
+      ]);
+      expect((await plotted(page, "chart-memory")).slice(1)).toEqual([Array(4).fill(22.5), Array(4).fill(1.25)]);
+      expect(await page.locator(".cards").textContent()).toContain("training left18:00"); // 36 steps of half a minute.
+      expect(await report({ "performance.jsonl": text })).not.toContain("training left");
+    });
+
     it("show samples beside each other, fidelity, data, device and config", async () => {
       const { page } = await open(await report());
       const text = await page.locator("main").textContent();

@@ -80,6 +80,7 @@ export function readRun(train: readonly RunRecord[], rest: Partial<RunFiles> = {
       configText: CONFIG,
       config: { loss_type: ["sigmoid"] },
       run: {},
+      performance: [],
       problems: [],
     },
     ...{ train, evaluation: [], ...rest },

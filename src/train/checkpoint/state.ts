@@ -4,7 +4,7 @@ import { InputError } from "../../errors.ts";
 import { printable } from "../../text.ts";
 import { readTextFile } from "../../weights/regular-file.ts";
 import type { LoopState } from "../loop.ts";
-import type { Progress } from "../run-reporter.ts";
+import type { Progress } from "../performance.ts";
 import type { Facts } from "./identity.ts";
 import { STATE_FILE } from "./manifest.ts";
 

@@ -201,7 +201,13 @@ it("--resume begins anew what was ended before its first checkpoint, and nothing
   await mkdir(output);
   await writeFile(join(output, ".config.yaml.0123456789ab.partial"), "model: ");
   expect(await train(output, { resume: true, stopAt: "step  1/11" })).toMatchObject({ error: { exitCode: 130 } });
-  expect((await readdir(output)).sort()).toEqual(["checkpoints", "config.yaml", "metrics.jsonl", "run.json"]);
+  expect((await readdir(output)).sort()).toEqual([
+    "checkpoints",
+    "config.yaml",
+    "metrics.jsonl",
+    "performance.jsonl",
+    "run.json",
+  ]);
 
   await rm(join(output, "checkpoints"), { recursive: true });
   await writeFile(join(output, "thesis.txt"), "mine");
