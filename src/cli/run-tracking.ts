@@ -7,9 +7,12 @@ import { startTracking, type Tracking } from "../track/tracking.ts";
 
 /** Sends runs to their trackers while they are trained, by their output folders. */
 export interface RunTracking {
+  /** A run that is sent already goes on being sent. */
   readonly start: (folder: string) => void;
   /** To be called when the run's files are as it leaves them. */
   readonly end: (folder: string) => Promise<void>;
+  /** Ends whatever is still being sent. */
+  readonly endAll: () => Promise<void>;
 }
 
 type TrackedConfig = Pick<Config, "output_dir" | "report_to">;
@@ -23,16 +26,21 @@ export function trackRuns(configs: readonly TrackedConfig[], terminal: Terminal)
   const environment = names.length > 0 ? readEnvironment() : {};
   findTrackers(names, environment);
   const running = new Map<string, Tracking>();
+  const end = async (folder: string) => {
+    await running.get(folder)?.end();
+    running.delete(folder);
+  };
   return {
     start: (folder) => {
+      if (running.has(folder)) return;
       const { report_to = [] } = configs.find(({ output_dir }) => output_dir === folder) ?? {};
       if (report_to.length === 0) return;
       const trackers = findTrackers(report_to, environment).map((create) => create(folder));
       running.set(folder, startTracking(folder, trackers, terminal.line));
     },
-    end: async (folder) => {
-      await running.get(folder)?.end();
-      running.delete(folder);
+    end,
+    endAll: async () => {
+      for (const folder of [...running.keys()]) await end(folder);
     },
   };
 }

@@ -1,4 +1,3 @@
-import { createHash } from "node:crypto";
 import path from "node:path";
 import { type Command, Option } from "commander";
 import { loadSweep, type Sweep } from "../config/sweep.ts";
@@ -8,7 +7,7 @@ import { renderSweepPage } from "../report/sweep-page.ts";
 import { checkSweep, type OpenRun } from "../sweep/check-sweep.ts";
 import { mergeBest } from "../sweep/merge-best.ts";
 import { bestRun, readResults } from "../sweep/read-results.ts";
-import { isEnd } from "../sweep/results.ts";
+import { isEnd, type RunStatus, type SweepResults } from "../sweep/results.ts";
 import { readState } from "../sweep/run-files.ts";
 import { formatTable, resultsJson } from "../sweep/table.ts";
 import { type FailedRun, trainSweep } from "../sweep/train-sweep.ts";
@@ -33,6 +32,8 @@ interface SweepOptions extends ExecutorChoice {
   readonly dryRun?: boolean;
 }
 
+/** What is said of runs that did not come to their end. */
+const END_WORDS: Partial<Record<RunStatus, string>> = { stopped: "was stopped", pending: "could not begin" };
 const INTERRUPTED = "interrupted; the same command continues the sweep";
 
 /** `dpo-train sweep --config FILE`: the runs that a config's `sweep:` describes. */
@@ -117,9 +118,9 @@ async function trainAndReport(
   signal: AbortSignal,
 ): Promise<void> {
   const { stopWorse, executor } = options;
-  const refresh = () => writeResults(sweep);
-  await refresh();
   let failed: readonly FailedRun[] | null = [];
+  const refresh = () => writeResults(sweep, failed ?? []);
+  await refresh();
   try {
     if (open.length > 0 && executor === undefined) {
       const tracking = trackSweep(sweep, terminal);
@@ -128,9 +129,13 @@ async function trainAndReport(
         await refresh();
         await tracking.end(folder);
       };
-      const hooks = { onRunStart: tracking.start, onRunEnd };
+      const hooks = { onRunStart: tracking.start, onRunPause: refresh, onRunEnd };
       const training = { session, stopWorse: stopWorse !== undefined, ...hooks };
-      failed = await trainSweep(sweep, stopWorse ? shuffled(open) : open, inputs, training, terminal, signal);
+      try {
+        failed = await trainSweep(sweep, open, inputs, training, terminal, signal);
+      } finally {
+        await tracking.endAll();
+      }
     } else if (open.length > 0) {
       failed = await trainElsewhere(sweep, open, options, refresh, terminal, signal);
     }
@@ -138,22 +143,13 @@ async function trainAndReport(
     await refresh();
   }
   if (failed === null) return;
-  await reportResults(sweep, executor === "slurm" ? null : session, terminal, signal);
+  await reportResults(sweep, failed, executor === "slurm" ? null : session, terminal, signal);
   const [first] = failed;
   if (!first) return;
   throw new ExpectedError(
     `${failed.length} of ${sweep.runs.length} runs failed, and the others are at their end; ${printable(first.name)}: ${first.error.message}`,
     first.error.exitCode,
   );
-}
-
-/**
- * Runs in an order that has nothing to do with their settings, and is the same every time. In a grid's own order the better
- * ones may come last, and then none would ever lag behind those before it.
- */
-function shuffled(runs: readonly OpenRun[]): OpenRun[] {
-  const keyed = runs.map((run) => ({ run, key: createHash("sha256").update(run.run.name).digest("hex") }));
-  return keyed.sort((a, b) => (a.key < b.key ? -1 : 1)).map(({ run }) => run);
 }
 
 /** Null where others are to begin the training. */
@@ -195,7 +191,7 @@ async function runOne(
     await reportRun(folder, terminal);
     await tracking.end(folder);
   };
-  const hooks = { onRunStart: tracking.start, onRunEnd };
+  const hooks = { onRunStart: tracking.start, onRunPause: onRunEnd, onRunEnd };
   const options = { session, stopWorse: stopWorse !== undefined, ...hooks };
   const [failed] = await trainSweep(sweep, [{ run, index }], new Inputs(), options, terminal, signal);
   if (failed) throw failed.error;
@@ -216,26 +212,35 @@ function requireEvaluations({ metric }: Sweep, stopWorse: SweepOptions["stopWors
   );
 }
 
-async function writeResults(sweep: Sweep): Promise<void> {
-  const results = await readResults(sweep);
+async function writeResults(sweep: Sweep, failed: readonly FailedRun[]): Promise<void> {
+  const results = await resultsWith(sweep, failed);
   const json = `${JSON.stringify(resultsJson(results, bestRun(results)), null, 2)}\n`;
   await writeFileAtomically(path.join(sweep.folder, "sweep.json"), json);
   await writeFileAtomically(path.join(sweep.folder, "sweep.html"), renderSweepPage(results));
 }
 
+/** A run that could not begin has written nothing: why is known here alone. The next time it is tried again. */
+async function resultsWith(sweep: Sweep, failed: readonly FailedRun[]): Promise<SweepResults> {
+  const results = await readResults(sweep);
+  const reasonOf = (name: string) => failed.find((run) => run.name === name)?.error.message ?? null;
+  const runs = results.runs.map((run) => (run.status === "pending" ? { ...run, reason: reasonOf(run.name) } : run));
+  return { ...results, runs };
+}
+
 /** @param session to merge the best run with; null where this machine is not one to do it on */
 async function reportResults(
   sweep: Sweep,
+  failed: readonly FailedRun[],
   session: SessionRequest | null,
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<void> {
-  const results = await readResults(sweep);
+  const results = await resultsWith(sweep, failed);
   const best = bestRun(results);
   terminal.line("");
   for (const line of formatTable(results, best)) terminal.line(line);
   for (const { name, status, reason } of results.runs) {
-    if (reason) terminal.line(`${printable(name)} ${status === "stopped" ? "was stopped" : "failed"}: ${reason}`);
+    if (reason) terminal.line(`${printable(name)} ${END_WORDS[status] ?? "failed"}: ${reason}`);
   }
   const scales = incomparableSettings(results);
   if (scales.length > 0) {

@@ -3,7 +3,7 @@ import type { RunResult, RunStatus, SweepResults } from "../sweep/results.ts";
 import { isTree, numberAt, textAt, valueAt } from "../train/json-tree.ts";
 import type { RunFiles } from "./run-files.ts";
 
-const STATUSES: readonly RunStatus[] = ["pending", "running", "interrupted", "done", "stopped", "failed"];
+const STATUSES: readonly RunStatus[] = ["pending", "running", "paused", "interrupted", "done", "stopped", "failed"];
 
 /** Where the run stands as its folder says; a run that has not said so is one that was cut short. */
 export function statusOf({ run }: Pick<RunFiles, "run">): RunStatus {

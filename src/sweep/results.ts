@@ -2,9 +2,10 @@ import type { RunRecord } from "../train/records.ts";
 
 /**
  * Where a run of a sweep stands. `stopped`: ended early because it lagged behind the others; `failed`: ended with an error
- * that would come again; `interrupted`: begun, and neither at its end nor at work as far as its folder says.
+ * that would come again; `paused`: waits for its turn; `interrupted`: begun, and neither at its end nor at work as far as its
+ * folder says.
  */
-export type RunStatus = "pending" | "running" | "interrupted" | "done" | "stopped" | "failed";
+export type RunStatus = "pending" | "running" | "paused" | "interrupted" | "done" | "stopped" | "failed";
 
 /** What a sweep shows of a run: what its folder holds. */
 export interface RunResult {

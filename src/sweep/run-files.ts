@@ -9,6 +9,7 @@ import { printable } from "../text.ts";
 import { isTree, numberAt, textAt, valueAt } from "../train/json-tree.ts";
 import { parseRecords, type RunRecords } from "../train/records.ts";
 import { CONFIG_FILE, METRICS_FILE, RUN_FILE } from "../train/run-folder.ts";
+import { writeFileAtomically } from "../weights/atomic-file.ts";
 import type { RunStatus } from "./results.ts";
 
 /** What run.json tells of a run on its way or at its end. */
@@ -62,6 +63,7 @@ function statusOf(run: unknown): RunStatus {
   switch (status) {
     case "done":
     case "stopped":
+    case "paused":
     case "running":
       return status;
     case "failed":
@@ -70,6 +72,14 @@ function statusOf(run: unknown): RunStatus {
     default:
       return "interrupted";
   }
+}
+
+/** Says in a run's folder that it ends where it is paused. @throws InputError where the file system refuses */
+export async function markStopped(folder: string, reason: string): Promise<void> {
+  const file = path.join(folder, RUN_FILE);
+  const run = parse((await readIfThere(file)) ?? "");
+  const stopped = { ...(isTree(run) ? run : {}), status: "stopped", reason };
+  await writeFileAtomically(file, `${JSON.stringify(stopped, null, 2)}\n`);
 }
 
 /** The records of a run so far. */

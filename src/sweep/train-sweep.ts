@@ -5,20 +5,26 @@ import { printable } from "../text.ts";
 import { withRun } from "../train/begin-run.ts";
 import { withFolderLock } from "../train/folder-lock.ts";
 import type { Inputs } from "../train/inputs.ts";
+import type { Stop } from "../train/loop.ts";
 import { formatDuration } from "../train/progress.ts";
 import { Session, type SessionRequest } from "../train/session.ts";
 import { type TrainOptions, trainRun } from "../train/train-run.ts";
 import type { OpenRun } from "./check-sweep.ts";
 import { medianStop } from "./median-stopping.ts";
 import { isEnd } from "./results.ts";
-import { readRecords, readState } from "./run-files.ts";
+import { markStopped, readRecords, readState } from "./run-files.ts";
 
 export interface TrainSweepOptions {
   readonly session: SessionRequest;
-  /** End runs that lag behind the others. */
+  /**
+   * End runs that lag behind the others. Runs of one process take turns, an evaluation each, so that each is compared with
+   * all others before it goes on.
+   */
   readonly stopWorse: boolean;
-  /** Called with the folder of each run whose files are there, before its first step. */
+  /** Called with the folder of each run whose files are there, before its first step and before each of its turns. */
   readonly onRunStart: (folder: string) => void;
+  /** Called with the folder of each run that waits for its next turn. */
+  readonly onRunPause: (folder: string) => Promise<void>;
   /** Called with the folder of each run whose files are as it leaves them, also where it failed. */
   readonly onRunEnd: (folder: string) => Promise<void>;
 }
@@ -30,8 +36,8 @@ export interface FailedRun {
 }
 
 /**
- * Trains runs of a sweep one after the other on one device. The base is loaded once, and what is computed with it alone is
- * computed once. A run that fails for its own settings is left, and the rest goes on.
+ * Trains runs of a sweep on one device. The base is loaded once, and what is computed with it alone is computed once. A run
+ * that fails for its own settings is left, and the rest goes on.
  *
  * @throws ExpectedError where no other run could go on either: the device is lost, the disk full, the signal aborted
  */
@@ -44,20 +50,36 @@ export async function trainSweep(
   signal: AbortSignal,
 ): Promise<FailedRun[]> {
   const failed: FailedRun[] = [];
+  const open = new Set(runs);
+  const takeTurns = options.stopWorse && runs.length > 1;
   let session: Session | null = null;
   const startMs = performance.now();
   try {
-    for (const [done, { run, index }] of runs.entries()) {
+    while (open.size > 0) {
+      const next = takeTurns ? await leastAdvanced(open) : [...open][0]!;
+      const { name, config } = next.run;
+      const reason = takeTurns ? await lagsBehind(sweep, config.output_dir) : null;
+      if (reason !== null) {
+        terminal.line(`${printable(name)} is stopped: ${reason}`);
+        await markStopped(config.output_dir, reason);
+        await options.onRunEnd(config.output_dir);
+        open.delete(next);
+        continue;
+      }
       session ??= await Session.open(options.session, terminal);
-      const leftMs = ((performance.now() - startMs) / done) * (runs.length - done);
-      const left = done > 0 ? `, about ${formatDuration(leftMs)} left` : "";
-      terminal.line(`\nrun ${index + 1} of ${sweep.runs.length}${left}: ${printable(run.name)}`);
+      const done = runs.length - open.size;
+      const leftMs = ((performance.now() - startMs) / done) * open.size;
+      const left = done > 0 && !takeTurns ? `, about ${formatDuration(leftMs)} left` : "";
+      terminal.line(`\nrun ${next.index + 1} of ${sweep.runs.length}${left}: ${printable(name)}`);
       try {
-        await trainOne(session, sweep, { run, index }, inputs, options, terminal, signal);
+        const turn = { stopWorse: options.stopWorse, isLast: !takeTurns || open.size === 1 };
+        const stop = await trainOne(session, sweep, next, inputs, turn, options, terminal, signal);
+        if (stop?.status !== "paused") open.delete(next);
       } catch (error) {
-        if (error === signal.reason || !isOwnFault(error)) throw namingRun(run.name, error);
-        terminal.line(`${printable(run.name)}: ${error.message}`);
-        failed.push({ name: run.name, error });
+        if (error === signal.reason || !isOwnFault(error)) throw namingRun(name, error);
+        terminal.line(`${printable(name)}: ${error.message}`);
+        failed.push({ name, error });
+        open.delete(next);
         // A device that refused memory may be of no use any more.
         if (error instanceof RunTooLargeError) {
           session.close();
@@ -71,30 +93,64 @@ export async function trainSweep(
   }
 }
 
-/** One run of a sweep, on a device that is open. @throws ExpectedError as `trainRun` */
+/** The run that has come least far, the first of several: whichever is taken, the others have come as far as it. */
+async function leastAdvanced(runs: ReadonlySet<OpenRun>): Promise<OpenRun> {
+  let least: { run: OpenRun; epoch: number } | null = null;
+  for (const run of runs) {
+    const { evaluation } = await readRecords(run.run.config.output_dir);
+    const epoch = evaluation.at(-1)?.epoch ?? 0;
+    if (!least || epoch < least.epoch) least = { run, epoch };
+  }
+  return least!.run;
+}
+
+interface Turn {
+  readonly stopWorse: boolean;
+  /** No other run waits for its turn: this one goes on to its end. */
+  readonly isLast: boolean;
+}
+
+/**
+ * One run of a sweep, or one turn of it, on a device that is open.
+ * @returns how it was stopped; null where it is at its end
+ * @throws ExpectedError as `trainRun`
+ */
 async function trainOne(
   session: Session,
   sweep: Sweep,
   { run }: OpenRun,
   inputs: Inputs,
-  { stopWorse, onRunStart, onRunEnd }: Omit<TrainSweepOptions, "session">,
+  { stopWorse, isLast }: Turn,
+  { onRunStart, onRunPause, onRunEnd }: Pick<TrainSweepOptions, "onRunStart" | "onRunPause" | "onRunEnd">,
   terminal: Terminal,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<Stop | null> {
+  const folder = run.config.output_dir;
+  const judge = async (): Promise<Stop | null> => {
+    if (!isLast) return { status: "paused" };
+    const reason = await lagsBehind(sweep, folder);
+    return reason === null ? null : { status: "stopped", reason };
+  };
   const options: TrainOptions = {
     toContinue: "the same command",
     onStart: onRunStart,
-    onEnd: onRunEnd,
-    ...(stopWorse && { shouldStop: () => lagsBehind(sweep, run.config.output_dir) }),
+    onEnd: async () => {
+      const { status } = await readState(folder);
+      await (status === "paused" ? onRunPause : onRunEnd)(folder);
+    },
+    ...(stopWorse && { shouldStop: judge }),
   };
-  await withFolderLock(run.config.output_dir, terminal, signal, async (signal) => {
+  return withFolderLock(folder, terminal, signal, async (signal) => {
     // Another process may have had it meanwhile.
-    const { status } = await readState(run.config.output_dir);
-    if (isEnd(status)) return terminal.line(`it is ${status} already`);
+    const { status } = await readState(folder);
+    if (isEnd(status)) {
+      terminal.line(`it is ${status} already`);
+      return null;
+    }
     const resume = status === "pending" ? undefined : true;
-    await withRun(run.config, resume, inputs, terminal, signal, async (begun) => {
+    return withRun(run.config, resume, inputs, terminal, signal, async (begun) => {
       if (begun.resumed) terminal.line(`continuing after step ${begun.resumed.state.loop.step}`);
-      await trainRun(session, begun, options, terminal, signal);
+      return trainRun(session, begun, options, terminal, signal);
     });
   });
 }

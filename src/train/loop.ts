@@ -37,6 +37,12 @@ export interface LoopState {
   readonly evaluationIsDue: boolean;
 }
 
+/** Why a run is at rest before its last step. */
+export type Stop =
+  | { readonly status: "stopped"; readonly reason: string }
+  /** It waits for its turn, and goes on from its checkpoint. */
+  | { readonly status: "paused" };
+
 export interface LoopOptions {
   readonly model: PairModel;
   readonly optimizer: Optimizer;
@@ -53,8 +59,8 @@ export interface LoopOptions {
   readonly onStepStart?: ((step: number) => void) | undefined;
   readonly onStep: (report: StepReport) => void;
   readonly onRecord: (record: LogRecord) => Promise<void> | void;
-  /** Asked after each evaluation but the last: why the run should end there, null to go on. */
-  readonly shouldStop?: ((record: LogRecord) => Promise<string | null>) | undefined;
+  /** Asked after each evaluation but the last: whether the run should end there; null to go on. */
+  readonly shouldStop?: ((record: LogRecord) => Promise<Stop | null>) | undefined;
   /** Where to continue, the adapter and the optimizer being there already. */
   readonly resumed?: LoopState | undefined;
   /** Without it nothing is saved. */
@@ -71,13 +77,13 @@ export interface LoopOptions {
  *
  * A checkpoint is written while the GPU works on the next step's gradients, and is on the disk before their update.
  *
- * @returns why it was stopped before its last step, null where it was not
+ * @returns how it was stopped before its last step, null where it was not
  * @throws NonFiniteError before an update that a non-finite loss or gradient would spoil; the signal's reason once what
  *   is done has been recorded
  */
-export async function trainLoop(options: LoopOptions): Promise<string | null> {
+export async function trainLoop(options: LoopOptions): Promise<Stop | null> {
   const { model, optimizer, pairs, evalPairs, objective, events, resumed, saver, signal } = options;
-  let stopped: string | null = null;
+  let stopped: Stop | null = null;
   const sinceLog = { metrics: [...(resumed?.sinceLog.metrics ?? [])], losses: [...(resumed?.sinceLog.losses ?? [])] };
   let done: Omit<LoopState, "sinceLog"> | null = resumed ?? null;
   let tokensSoFar = resumed?.tokens ?? 0;

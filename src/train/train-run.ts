@@ -19,7 +19,7 @@ import { createSaver, referenceFile, type Saver } from "./checkpoint/saver.ts";
 import type { ChosenBatch } from "./choose-batch.ts";
 import { endingOf } from "./endings.ts";
 import { baseModelOf, exportResults } from "./export-results.ts";
-import { type LogRecord, trainLoop } from "./loop.ts";
+import { type LogRecord, type Stop, trainLoop } from "./loop.ts";
 import { describeWeights } from "./non-finite.ts";
 import type { ReferenceLogps } from "./objective.ts";
 import { createOptimizer } from "./optimizer.ts";
@@ -44,8 +44,8 @@ import { planEvents } from "./when.ts";
 
 export interface TrainOptions {
   readonly profiler?: StepProfiler | null;
-  /** Asked after each evaluation: why the run should end there, null to go on. */
-  readonly shouldStop?: (record: LogRecord) => Promise<string | null>;
+  /** Asked after each evaluation but the last: whether the run should end there; null to go on. */
+  readonly shouldStop?: (record: LogRecord) => Promise<Stop | null>;
   /** Called when config.yaml, run.json and metrics.jsonl are there, before the first step. */
   readonly onStart?: ((folder: string) => void) | undefined;
   /** Called when the run's files are as it leaves them, also where it fails. */
@@ -54,13 +54,11 @@ export interface TrainOptions {
   readonly toContinue?: string;
 }
 
-/** Why a run ended before its last step; null where it came to its end. */
-export type Stopped = string | null;
-
 /**
  * Trains on a session's device and writes the output folder; what it took on the GPU but for the base is given back.
  * Nothing is written before the reference is known.
  *
+ * @returns how it was stopped before its last step; null where it came to its end
  * @param signal aborted with an ExpectedError: the step at hand is the last
  * @throws ExpectedError whose exit code says what kind of thing went wrong
  */
@@ -70,7 +68,7 @@ export async function trainRun(
   options: TrainOptions,
   terminal: Terminal,
   signal: AbortSignal,
-): Promise<Stopped> {
+): Promise<Stop | null> {
   const { prepared, resumed } = begun;
   if (resumed) {
     const { opened, precision } = session;
@@ -96,7 +94,7 @@ async function trainWith(
   { profiler = null, shouldStop, onStart, onEnd, toContinue = "the same command with --resume" }: TrainOptions,
   terminal: Terminal,
   signal: AbortSignal,
-): Promise<Stopped> {
+): Promise<Stop | null> {
   const { prepared, resumed } = begun;
   const { config, folder } = prepared;
   const { opened, precision } = session;
@@ -170,8 +168,9 @@ async function trainWith(
       );
       if (profiler) await reportProfile(profiler, output, terminal);
       if (stopped !== null) {
-        await output.describe({ ...describeRun(facts, null), ...stopFacts(stopped, reporter) });
-        terminal.line(`stopped after step ${reporter.progress().steps}: ${stopped}`);
+        const { steps } = reporter.progress();
+        await output.describe({ ...describeRun(facts, null), ...stopped, steps_done: steps });
+        if (stopped.status === "stopped") terminal.line(`stopped after step ${steps}: ${stopped.reason}`);
         return stopped;
       }
       const exported = await timed(timings, "export_s", () =>
@@ -206,11 +205,6 @@ async function trainWith(
     reportSample(when, question, sample, terminal);
     return sample.text;
   }
-}
-
-/** run.json's words for a run that was ended because it lagged. */
-function stopFacts(reason: string, reporter: RunReporter): object {
-  return { status: "stopped", steps_done: reporter.progress().steps, reason };
 }
 
 type Trained = Awaited<ReturnType<typeof createTrained>>;

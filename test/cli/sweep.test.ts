@@ -94,20 +94,51 @@ describe("dpo-train sweep", { timeout: 300_000 }, () => {
     expect(again.stdout).toMatch(/learning_rate=1e\+38 failed: step 2: /);
   });
 
-  it("ends runs that lag behind the others, wherever the grid has them", async () => {
-    const rates = "[5.0e-9, 1.0e-2, 9.0e-3, 8.0e-3]"; // The first is the last in the order that they are trained in.
+  it("ends runs that lag behind the others, after turns that change nothing, and goes on when killed", async () => {
+    const rates = [5.0e-9, 1.0e-3, 1.0e-2, 9.0e-3]; // After one step of these few pairs the lowest are best.
     const training = await prepareTraining(
-      `eval_strategy: steps\neval_steps: 1\nsweep: {grid: {learning_rate: ${rates}}}\n`,
+      `eval_strategy: steps\neval_steps: 1\nsweep: {grid: {learning_rate: ${JSON.stringify(rates)}}}\n`,
     );
-    const ended = await sweep(training, ["--stop-worse", "median"]);
+    const stopWorse = (to: Training, node: string[] = []) =>
+      sweep(to, ["--stop-worse", "median", "--set", `output_dir=${to.output}`], { node });
+    const ended = await stopWorse(training);
     expect(ended).toMatchObject({ code: 0, stderr: "" });
     const { runs } = await readJson(training.output, "sweep.json");
-    expect(runs.map(({ status }: { status: string }) => status)).toEqual(["stopped", "done", "done", "done"]);
-    expect(runs[0].reason).toMatch(/^its best eval_loss by epoch .* is worse than the median of 3 other runs/);
-    expect(runs[0].steps).toBeLessThan(3);
-    expect(await readdir(join(training.output, "learning_rate=5e-9"))).not.toContain("adapter");
-    const again = await sweep(training, ["--stop-worse", "median"]);
+    expect(runs.map(({ status }: { status: string }) => status)).toEqual(["done", "done", "stopped", "stopped"]);
+    expect(runs[2].reason).toMatch(/^its best eval_loss by epoch 0\.\d+, .*, is worse than the median of 3 other runs/);
+    expect(runs[2].steps).toBe(1);
+    expect(await readdir(join(training.output, "learning_rate=0.01"))).not.toContain("adapter");
+    expect((await read(training.output, "learning_rate=0.01", "report.html")).toString()).toContain(runs[2].reason);
+    const again = await stopWorse(training);
     expect(again.stdout).not.toContain("step 1/3");
+
+    const alone = join(training.folder, "alone");
+    await sweep(training, ["--only", "1", "--set", `output_dir=${alone}`]);
+    const killed = { ...training, output: join(training.folder, "killed") };
+    expect((await stopWorse(killed, [signalAt("stdout", ["run 3 of 4"], "SIGKILL")])).signal).toBe("SIGKILL");
+    expect(await statusesOf(killed)).toEqual(["paused", "paused", "pending", "pending"]);
+    // In the second turn of the first run.
+    const interrupted = await stopWorse(killed, [signalAt("stdout", ["step 2/3"], "SIGINT")]);
+    expect(interrupted.code).toBe(130);
+    expect(await statusesOf(killed)).toEqual(["interrupted", "paused", "paused", "paused"]);
+    expect(await stopWorse(killed)).toMatchObject({ code: 0, stderr: "" });
+    expect(await statusesOf(killed)).toEqual(["done", "done", "stopped", "stopped"]);
+    for (const file of ["metrics.jsonl", "adapter/adapter_model.safetensors"]) {
+      const bytes = await read(alone, "learning_rate=0.001", file);
+      for (const { output } of [training, killed]) {
+        expect((await read(output, "learning_rate=0.001", file)).equals(bytes), file).toBe(true);
+      }
+    }
+  });
+
+  it("says of a run that is too large for the device why it could not begin, and trains the others", async () => {
+    const training = await prepareTraining("sweep: {grid: {max_tokens_per_batch: [400, 20000]}}\n");
+    const ended = await sweep(training, ["--device-memory", "36MB"]);
+    expect(ended.code).toBe(3);
+    expect(await statusesOf(training)).toEqual(["done", "pending"]);
+    const { runs } = await readJson(training.output, "sweep.json");
+    expect(runs[1].reason).toContain("and 34.6 MB may be used: max_tokens_per_batch=");
+    expect(ended.stdout).toContain(`max_tokens_per_batch=20000 could not begin: ${runs[1].reason}`);
   });
 
   it("trains one run alone where it is asked to, by its place or name", async () => {
