@@ -8,7 +8,8 @@ const SOURCE = fileURLToPath(new URL("../src/", import.meta.url));
 /** Folders of src/ from top to bottom: each imports only from those below it. */
 const LAYERS = [
   ["cli"],
-  ["plan", "report"],
+  ["plan", "live"],
+  ["report"],
   ["evaluation"],
   ["sweep", "curation", "track"],
   ["train"],

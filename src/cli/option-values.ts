@@ -11,11 +11,16 @@ export function parseNumber(option: string, text: string, { least, most }: { lea
   throw new InputError(`${option} must be a number ${bounds}, got "${printable(text)}"`);
 }
 
-/** A whole number of the command line. @throws InputError naming the option and what it must be */
-export function parseWholeNumber(option: string, text: string, { least }: { least: number }): number {
+/** A whole number of the command line within bounds. @throws InputError naming the option and what it must be */
+export function parseWholeNumber(
+  option: string,
+  text: string,
+  { least, most }: { least: number; most?: number },
+): number {
   const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (Number.isSafeInteger(value) && value >= least) return value;
-  throw new InputError(`${option} must be a whole number of at least ${least}, got "${printable(text)}"`);
+  if (Number.isSafeInteger(value) && value >= least && value <= (most ?? value)) return value;
+  const bounds = most === undefined ? `of at least ${least}` : `from ${least} to ${most}`;
+  throw new InputError(`${option} must be a whole number ${bounds}, got "${printable(text)}"`);
 }
 
 /** `--precision`. @throws InputError */

@@ -1,16 +1,23 @@
 import type { Command } from "commander";
 import { InputError } from "../errors.ts";
+import { pause } from "../hub/pause.ts";
+import { readRunFiles } from "../report/run-files.ts";
 import { requireOwnPage, type WrittenReport, writeReport, writeReports } from "../report/write-report.ts";
-import { createTerminal } from "../terminal.ts";
+import { createTerminal, type Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
+import { type LiveOption, withLive } from "./live.ts";
 import { syncFolder } from "./report-sync.ts";
 import { runCommand } from "./run-command.ts";
+
+/** The longest time that a timer takes. */
+const FOR_EVER_MS = 2 ** 31 - 1;
 
 const COMPARISON_FILE = "comparison.html";
 
 interface ReportCommandOptions {
   readonly out?: string;
   readonly sync?: boolean;
+  readonly live?: LiveOption;
 }
 
 /** `dpo-train report DIR...`: the pages that show runs. */
@@ -21,6 +28,7 @@ export function addReportCommand(program: Command): void {
     .description("write report.html into output folders from their files, and compare several runs in one page")
     .argument("<dir...>", "output folders of runs, also of one that goes on or was interrupted")
     .option("--out <file>", `the page of one run, or the comparison of several (${COMPARISON_FILE})`)
+    .option("--live [port]", "show the run in a browser while another process trains it, until Ctrl-C")
     .option("--sync", "send to the runs' trackers (report_to) what has not arrived, instead of writing pages")
     .addHelpText(
       "after",
@@ -28,11 +36,17 @@ export function addReportCommand(program: Command): void {
 Examples:
   dpo-train report runs/twin-tiny
   dpo-train report runs/first runs/second --out comparison.html
+  dpo-train report runs/twin-tiny --live
   dpo-train report --sync runs/twin-tiny`,
     )
-    .action((folders: string[], { out, sync = false }: ReportCommandOptions) => {
+    .action((folders: string[], { out, sync = false, live }: ReportCommandOptions) => {
       const terminal = createTerminal();
       return runCommand({ terminal }, async (signal) => {
+        if (live !== undefined) {
+          if (out !== undefined || sync)
+            throw new InputError("--live writes and sends nothing: remove --out and --sync");
+          return showLive(live, folders, terminal, signal);
+        }
         if (sync) {
           if (out !== undefined) throw new InputError("--sync writes no page: remove --out, or --sync");
           for (const folder of folders) await syncFolder(folder, terminal, signal);
@@ -44,6 +58,24 @@ Examples:
         }
       });
     });
+}
+
+/** Shows a run until the signal. */
+async function showLive(
+  option: string | true,
+  folders: readonly string[],
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<void> {
+  const [folder, ...more] = folders;
+  if (folder === undefined || more.length > 0) {
+    throw new InputError(`--live shows one run, found ${folders.length} folders: name one`);
+  }
+  await readRunFiles(folder); // So that what is no run's folder is refused.
+  await withLive(option, { kind: "run", folder }, terminal, async () => {
+    terminal.line("Ctrl-C ends it");
+    while (!signal.aborted) await pause(FOR_EVER_MS, signal).catch(() => {});
+  });
 }
 
 async function write(folders: readonly string[], out: string | undefined): Promise<WrittenReport[]> {

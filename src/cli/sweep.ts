@@ -18,6 +18,7 @@ import { Inputs } from "../train/inputs.ts";
 import type { SessionRequest } from "../train/session.ts";
 import { writeFileAtomically } from "../weights/atomic-file.ts";
 import { sessionRequest } from "./device-options.ts";
+import { type LiveOption, withLive } from "./live.ts";
 import { collect } from "./option-values.ts";
 import { runCommand } from "./run-command.ts";
 import { reportRun } from "./run-report.ts";
@@ -29,6 +30,7 @@ interface SweepOptions extends ExecutorChoice {
   readonly set?: readonly string[];
   readonly only?: string;
   readonly stopWorse?: "median";
+  readonly live?: LiveOption;
   readonly dryRun?: boolean;
 }
 
@@ -47,6 +49,7 @@ export function addSweepCommand(program: Command): void {
     .requiredOption("--config <file>", "a training config with a `sweep:`")
     .option("--set <key=value>", "a setting in place of the config's; may be repeated", collect)
     .addOption(new Option("--stop-worse <rule>", "end runs that are worse than the others' median").choices(["median"]))
+    .option("--live [port]", "show the runs in a browser while they train")
     .option("--only <run>", "train this run alone: its name, or its place in the list of --dry-run from 0")
     .option("--device <name>", "software, or part of a GPU's name", "auto")
     .option("--precision <path>", "f32, or f16 on tensor cores", "auto")
@@ -103,8 +106,10 @@ async function runSweep(
     for (const [index, { name }] of sweep.runs.entries()) terminal.line(`  ${index}  ${printable(name)}`);
     return;
   }
-  await withFolderLock(sweep.folder, terminal, signal, (signal) =>
-    trainAndReport(sweep, open, inputs, session, options, terminal, signal),
+  await withLive(options.live, { kind: "sweep", sweep }, terminal, () =>
+    withFolderLock(sweep.folder, terminal, signal, (signal) =>
+      trainAndReport(sweep, open, inputs, session, options, terminal, signal),
+    ),
   );
 }
 

@@ -5,6 +5,7 @@ import { createTerminal, type Terminal } from "../terminal.ts";
 import { printable } from "../text.ts";
 import { run } from "../train/run.ts";
 import { type DeviceOptions, sessionRequest } from "./device-options.ts";
+import { type LiveOption, withLive } from "./live.ts";
 import { collect } from "./option-values.ts";
 import { runCommand } from "./run-command.ts";
 import { reportRun } from "./run-report.ts";
@@ -15,6 +16,7 @@ interface TrainOptions extends DeviceOptions {
   readonly set?: readonly string[];
   readonly resume?: string | true;
   readonly profile?: boolean;
+  readonly live?: LiveOption;
   readonly dryRun?: boolean;
 }
 
@@ -29,9 +31,10 @@ export function addTrainCommand(program: Command): void {
     .option("--device-memory <size>", "what the run may take on the GPU, such as 24GB")
     .option("--safe", "keep all checks of the GPU layer on: slower")
     .option("--watch", "notice when the GPU's driver loses work in silence")
+    .option("--live [port]", "show the run in a browser while it trains")
     .option("--profile", "time each kernel in steps 2 to 4")
-    .option("--dry-run", "check config, model and data, show the plan, and stop")
-    .option("--resume [checkpoint]", "continue from the newest checkpoint, or from this one")
+    .option("--dry-run", "check config, model and data, show the plan, stop")
+    .option("--resume [checkpoint]", "continue from the newest checkpoint, or this one")
     // What stands where a command would: without this it is counted, not named.
     .allowExcessArguments()
     .action((options: TrainOptions, { args }: Command) => {
@@ -44,7 +47,7 @@ export function addTrainCommand(program: Command): void {
 }
 
 async function train(options: TrainOptions, terminal: Terminal, signal: AbortSignal): Promise<void> {
-  const { config: file, set = [], resume, profile = false, dryRun = false } = options;
+  const { config: file, set = [], resume, profile = false, dryRun = false, live } = options;
   if (file === undefined) throw new InputError("a config is needed: dpo-train --config FILE (dpo-train --help)");
   const session = sessionRequest(options);
   const { config } = loadConfig(file, set);
@@ -54,7 +57,9 @@ async function train(options: TrainOptions, terminal: Terminal, signal: AbortSig
     await tracking.end(folder);
   };
   const hooks = { onStart: tracking.start, onEnd };
-  await run({ ...session, config, profileSteps: profile, resume, ...hooks, dryRun }, terminal, signal);
+  const request = { ...session, config, profileSteps: profile, resume, ...hooks, dryRun };
+  if (dryRun) return run(request, terminal, signal);
+  await withLive(live, { kind: "run", folder: config.output_dir }, terminal, () => run(request, terminal, signal));
 }
 
 function whenInterrupted({ resume }: TrainOptions): string {

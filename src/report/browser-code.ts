@@ -6,24 +6,32 @@ const require = createRequire(import.meta.url);
 
 /** The modules of the pages' script, each after those that it imports. A name is at the top of one of them only. */
 const MODULES = ["numbers", "palette", "store", "sorting", "smoothing", "legend", "chart", "page"];
+/** What a page has besides that hears of new records. */
+const LIVE_MODULES = ["live"];
 
 export interface BrowserCode {
   readonly scripts: readonly string[];
   readonly styles: string;
 }
 
-let loaded: BrowserCode | undefined;
+const loaded = new Map<boolean, BrowserCode>();
 
 /**
  * What the pages run: uPlot, then our own script, a JavaScript module. Both are written into the page, which is to work
  * from a disk, without a server, for good.
+ *
+ * @param isLive with what a page needs that a server sends new records to
  */
-export function browserCode(): BrowserCode {
-  loaded ??= {
-    scripts: [packageFile("uplot/dist/uPlot.iife.min.js"), MODULES.map(moduleSource).join("\n")].map(requireInlinable),
+export function browserCode(isLive = false): BrowserCode {
+  const known = loaded.get(isLive);
+  if (known) return known;
+  const script = [...MODULES, ...(isLive ? LIVE_MODULES : [])].map(moduleSource).join("\n");
+  const code = {
+    scripts: [packageFile("uplot/dist/uPlot.iife.min.js"), script].map(requireInlinable),
     styles: packageFile("uplot/dist/uPlot.min.css"),
   };
-  return loaded;
+  loaded.set(isLive, code);
+  return code;
 }
 
 function packageFile(name: string): string {

@@ -4,6 +4,8 @@ export interface PageData {
   readonly steps: readonly (readonly number[])[];
   readonly series: readonly SeriesData[];
   readonly charts: readonly ChartData[];
+  /** Where the page hears of what is new; a page on a disk has nothing to hear from. */
+  readonly events?: string;
 }
 
 /** The values that one run has recorded under one name. */
@@ -43,5 +45,11 @@ export interface LineData {
   readonly isBold: boolean;
 }
 
-/** A line of metrics.jsonl as the page's script takes it: not finite is null. */
+/** What a live page is sent: the records that a run has made since. */
+export interface LiveRecords {
+  readonly run: number;
+  readonly records: readonly PageRecord[];
+}
+
+/** A line of metrics.jsonl or performance.jsonl as the page's script takes it: not finite is null. */
 export type PageRecord = Readonly<Record<string, number | null>>;

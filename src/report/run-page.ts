@@ -15,7 +15,7 @@ import type { RunFiles } from "./run-files.ts";
 import { scoreOf } from "./run-scores.ts";
 import { lossMetric, resultOf } from "./run-summary.ts";
 import { formatSteps, renderStatus } from "./runs-table.ts";
-import { renderPage } from "./shell.ts";
+import { type Page, renderPage } from "./shell.ts";
 import { findWarnings, type Warning } from "./warnings.ts";
 
 /**
@@ -25,6 +25,11 @@ import { findWarnings, type Warning } from "./warnings.ts";
  * @param now when the files were read, as the page tells
  */
 export function renderReport(run: RunFiles, now = new Date()): string {
+  return renderPage({ ...reportPage(run), now });
+}
+
+/** The same without the document around it. */
+export function reportPage(run: RunFiles): Page {
   const charts = renderRunCharts(run);
   const { status, reason } = resultOf(run);
   const [model, dataset] = [textAt(run.config, "model"), textAt(run.config, "dataset")];
@@ -42,7 +47,7 @@ ${renderPreflight(run)}
 ${renderMachine(run)}
 ${run.configText !== "" && html`<h2>Config</h2>\n<pre class="code">${run.configText}</pre>`}
 `;
-  return renderPage({ title: `${run.name}: dpo-train`, body, data: charts.data, now });
+  return { title: `${run.name}: dpo-train`, body, data: charts.data };
 }
 
 function renderRunCards(files: RunFiles): Html {

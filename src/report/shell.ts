@@ -12,8 +12,8 @@ export interface Page {
   readonly data?: PageData;
   /** When the page was made. */
   readonly now?: Date;
-  /** Whether its scripts may ask the server that it comes from. A page on a disk asks nobody. */
-  readonly connectsToServer?: boolean;
+  /** The address that the page hears of new records from, of the server that it comes from. A page on a disk asks nobody. */
+  readonly events?: string;
 }
 
 const NO_DATA: PageData = { steps: [], series: [], charts: [] };
@@ -22,14 +22,15 @@ const NO_DATA: PageData = { steps: [], series: [], charts: [] };
  * A whole page in one file: no network, nothing that runs or styles it but what is allowed by its hash. Readable on a
  * phone, in light and dark, and printed.
  */
-export function renderPage({ title, body, data = NO_DATA, now = new Date(), connectsToServer = false }: Page): string {
-  const code = browserCode();
+export function renderPage({ title, body, data = NO_DATA, now = new Date(), events }: Page): string {
+  const isLive = events !== undefined;
+  const code = browserCode(isLive);
   const styles = `${code.styles}\n${PAGE_STYLES}`;
   const policy = [
     "default-src 'none'",
     `script-src ${code.scripts.map(hashSource).join(" ")}`,
     `style-src ${hashSource(styles)}`,
-    ...(connectsToServer ? ["connect-src 'self'"] : []),
+    ...(isLive ? ["connect-src 'self'"] : []),
     "base-uri 'none'",
     "form-action 'none'",
   ].join("; ");
@@ -48,16 +49,22 @@ ${trustedHtml(GENERATOR_TAG)}
 <style>${trustedHtml(styles)}</style>
 </head>
 <body>
+${isLive && html`<p id="connection" role="status">connecting</p>`}
 <main>
 ${body}
 </main>
 <footer>Made by dpo-train, <time datetime="${made}">${made.slice(0, 16).replace("T", " ")} UTC</time></footer>
-<script type="application/json" id="page-data">${jsonForScript(data)}</script>
+<script type="application/json" id="page-data">${jsonForScript({ ...data, ...(isLive && { events }) })}</script>
 <script>${library}</script>
 <script type="module">${script}</script>
 </body>
 </html>
 `.markup;
+}
+
+/** What stands in `main` of a page. */
+export function renderMain({ body }: Page): string {
+  return html`${body}`.markup;
 }
 
 /** By which a page is known as one of ours. */

@@ -1,5 +1,6 @@
 import { bestRun } from "../sweep/read-results.ts";
 import type { RunResult, SweepResults } from "../sweep/results.ts";
+import { REPORT_FILE } from "../train/run-folder.ts";
 import { formatNumber } from "./browser/numbers.ts";
 import { renderCards } from "./cards.ts";
 import { renderCurves } from "./curves.ts";
@@ -9,7 +10,7 @@ import { finite } from "./lines.ts";
 import { metricLabel } from "./metric-names.ts";
 import { scoreOf } from "./run-scores.ts";
 import { formatSetting, renderRunsTable, renderStatus } from "./runs-table.ts";
-import { renderPage } from "./shell.ts";
+import { type Page, renderPage } from "./shell.ts";
 
 /**
  * sweep.html: the runs of a sweep beside each other, in one file that needs no network.
@@ -17,6 +18,15 @@ import { renderPage } from "./shell.ts";
  * @param now when the results were read, as the page tells
  */
 export function renderSweepPage(results: SweepResults, now = new Date()): string {
+  return renderPage({ ...sweepPage(results, reportOf), now });
+}
+
+/**
+ * The same without the document around it.
+ *
+ * @param hrefOf where a run has a page of its own; null for none
+ */
+export function sweepPage(results: SweepResults, hrefOf: (run: RunResult) => string | null): Page {
   const { folder, keys, metric, runs } = results;
   const heatMap = heatMapOf(results);
   const curves = renderCurves(results);
@@ -37,7 +47,7 @@ ${renderHeatMap(heatMap, metric.name)}`
     : html`<p class="muted">A heat map needs two swept settings that are numbers, each with several values, and runs with results.</p>`
 }
 `;
-  return renderPage({ title: `Sweep of ${settings}`, body, now, ...(curves && { data: curves.data }) });
+  return { title: `Sweep of ${settings}`, body, ...(curves && { data: curves.data }) };
 }
 
 function renderSweepCards(results: SweepResults): Html {
@@ -68,7 +78,6 @@ ${ended.map(({ name, status, reason }) => html`<div class="warning${status === "
 }
 
 /** The run's own page in its folder, which is written when the run has ended. */
-function hrefOf({ name, status }: RunResult): string | null {
-  if (status !== "done") return null;
-  return `./${encodeURIComponent(name.replace(/\p{Surrogate}/gu, "\ufffd"))}/report.html`;
+function reportOf({ name, status }: RunResult): string | null {
+  return status === "done" ? `./${encodeURIComponent(name.replace(/\p{Surrogate}/gu, "\ufffd"))}/${REPORT_FILE}` : null;
 }

@@ -35,6 +35,11 @@ export async function openPage(
 ): Promise<OpenedPage> {
   const file = join(await temporaryFolder(), "page.html");
   await writeFile(file, text);
+  return openUrl(browser, pathToFileURL(file).href, options);
+}
+
+/** Opens a page that may ask the server that it comes from, and nobody else. */
+export async function openUrl(browser: Browser, url: string, options: BrowserContextOptions = {}): Promise<OpenedPage> {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
   onTestFinished(() => context.close());
   const page = await context.newPage();
@@ -47,14 +52,16 @@ export async function openPage(
     faults.push(`dialog: ${dialog.message()}`);
     void dialog.dismiss();
   });
+  const isOwn = (asked: string) =>
+    asked === url || (url.startsWith("http:") && asked.startsWith(new URL("/", url).href));
   page.on("request", (request) => {
-    if (request.url() !== pathToFileURL(file).href) faults.push(`request: ${request.url()}`);
+    if (!isOwn(request.url())) faults.push(`request: ${request.url()}`);
   });
   await page.addInitScript(() => {
     document.addEventListener("securitypolicyviolation", (event) =>
       console.error(`policy: ${event.violatedDirective}`),
     );
   });
-  await page.goto(pathToFileURL(file).href);
+  await page.goto(url);
   return { page, faults };
 }

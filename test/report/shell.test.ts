@@ -24,7 +24,7 @@ describe("a page", () => {
   });
 
   it("may ask its server only where it has one", () => {
-    expect(renderPage({ title: "", body: "", connectsToServer: true })).toContain("connect-src &#39;self&#39;");
+    expect(renderPage({ title: "", body: "", events: "./events" })).toContain("connect-src &#39;self&#39;");
   });
 
   it("is one file with its scripts in full, which need nothing from elsewhere", () => {

@@ -17,7 +17,7 @@ declare global {
   var dpoTrainPage: PageHandle;
 }
 
-const data = JSON.parse(document.getElementById("page-data")?.textContent ?? "") as PageData;
+export const data = JSON.parse(document.getElementById("page-data")?.textContent ?? "") as PageData;
 const store = createStore(data);
 const charts = new Map<string, Chart>();
 for (const chart of data.charts) {

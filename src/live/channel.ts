@@ -1,0 +1,138 @@
+import { createHash } from "node:crypto";
+import type { ServerResponse } from "node:http";
+import type { LiveRecords } from "../report/page-data.ts";
+import { type Page, renderMain, renderPage } from "../report/shell.ts";
+import { BEGINNING, type Place, readNew, sizeOf, stampOf } from "./follow.ts";
+import type { LivePage } from "./site.ts";
+
+/** The pages' text is made at most so often, */
+const REFRESH_MS = 2000;
+/** and takes at most this share of the time. */
+const RENDERING_SHARE = 0.01;
+/** A reader who takes nothing is cut off: its browser comes back and asks for what it lacks. */
+const MAX_WAITING_BYTES = 8 << 20;
+const MAX_READERS = 32;
+
+interface Reader {
+  readonly response: ServerResponse;
+  /** Of each followed file. */
+  places: readonly Place[];
+  /** What its `main` holds, by its hash. */
+  shown: string | null;
+  /** The charts that its page was made with. */
+  readonly charts: string;
+}
+
+/**
+ * Owns the readers of one page: what a page is made of, and the events that keep it up to date (server-sent events, WHATWG
+ * HTML section 9.2). `records`: new records, which the charts grow by. `main`: the text of the page. `reload`: there are
+ * charts that the page lacks. `end`: nothing will come any more.
+ */
+export class Channel {
+  readonly #page: LivePage;
+  readonly #readers = new Set<Reader>();
+  #stamp = "";
+  #nextRefreshMs = 0;
+
+  constructor(page: LivePage) {
+    this.#page = page;
+  }
+
+  /** The whole page as it is now. */
+  async html(): Promise<string> {
+    // Asked for before its files are read: what comes between is sent again, and replaces itself.
+    const sizes = await Promise.all(this.#page.followed.map(({ path }) => sizeOf(path)));
+    const page = await this.#page.read();
+    const query = new URLSearchParams({ charts: hashOfCharts(page), from: sizes.join(",") });
+    return renderPage({ ...page, events: `./events?${query}` });
+  }
+
+  /** Begins to send events. A browser that was here before says with `lastEventId` how far it has come. */
+  async attach(response: ServerResponse, query: URLSearchParams, lastEventId: string | undefined): Promise<void> {
+    if (this.#readers.size >= MAX_READERS) {
+      response.writeHead(503, { "content-type": "text/plain", "retry-after": "10" }).end("too many readers\n");
+      return;
+    }
+    const offsets = (lastEventId ?? query.get("from") ?? "").split(",");
+    const places = this.#page.followed.map((_, i): Place => {
+      const offsetBytes = Number(offsets[i]);
+      return Number.isSafeInteger(offsetBytes) && offsetBytes >= 0 ? { offsetBytes, inode: null } : BEGINNING;
+    });
+    response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8" });
+    const reader: Reader = { response, places, shown: null, charts: query.get("charts") ?? "" };
+    this.#readers.add(reader);
+    response.on("close", () => this.#readers.delete(reader));
+    response.write("retry: 2000\n\n");
+    this.#stamp = ""; // What was last sent to others may be older than this reader's page.
+  }
+
+  /** Sends what is new. To be called now and then, one call after the other. */
+  async advance(): Promise<void> {
+    if (this.#readers.size === 0) return;
+    for (const reader of this.#readers) await this.#sendRecords(reader);
+    if (performance.now() < this.#nextRefreshMs) return;
+    const stamps = await Promise.all(this.#page.files.map(stampOf));
+    const stamp = stamps.join("\n");
+    if (stamp === this.#stamp) return;
+    this.#stamp = stamp;
+    await this.#refresh();
+  }
+
+  /** Sends the rest, and that it is the rest. */
+  async end(): Promise<void> {
+    if (this.#readers.size > 0) {
+      for (const reader of this.#readers) await this.#sendRecords(reader);
+      await this.#refresh();
+    }
+    for (const { response } of this.#readers) response.end("event: end\ndata: \n\n");
+  }
+
+  /** Keeps connections open that would be taken for dead. */
+  beat(): void {
+    for (const { response } of this.#readers) response.write(":\n\n");
+  }
+
+  async #refresh(): Promise<void> {
+    const startMs = performance.now();
+    const page = await this.#page.read();
+    const [main, charts] = [renderMain(page), hashOfCharts(page)];
+    const hash = hashOf(main);
+    for (const reader of this.#readers) {
+      if (reader.charts !== charts) send(reader, "reload", "");
+      else if (reader.shown !== hash) send(reader, "main", main);
+      reader.shown = hash;
+    }
+    const nowMs = performance.now();
+    this.#nextRefreshMs = nowMs + Math.max(REFRESH_MS, (nowMs - startMs) / RENDERING_SHARE);
+  }
+
+  async #sendRecords(reader: Reader): Promise<void> {
+    const found = await Promise.all(
+      this.#page.followed.map(({ path }, i) => readNew(path, reader.places[i] ?? BEGINNING)),
+    );
+    reader.places = found.map(({ end }) => end);
+    const id = reader.places.map(({ offsetBytes }) => offsetBytes).join(",");
+    for (const [i, { records }] of found.entries()) {
+      if (records.length === 0) continue;
+      const event: LiveRecords = { run: this.#page.followed[i]!.run, records };
+      send(reader, "records", event, id);
+    }
+  }
+}
+
+function send({ response }: Reader, event: string, data: unknown, id?: string): void {
+  if (response.writableLength > MAX_WAITING_BYTES) {
+    response.destroy();
+    return;
+  }
+  // JSON has no line feed in it, which would end the event's data.
+  response.write(`event: ${event}\n${id === undefined ? "" : `id: ${id}\n`}data: ${JSON.stringify(data)}\n\n`);
+}
+
+function hashOfCharts({ data }: Page): string {
+  return hashOf(JSON.stringify(data?.charts ?? []));
+}
+
+function hashOf(text: string): string {
+  return createHash("sha256").update(text).digest("base64url").slice(0, 16);
+}
