@@ -37,7 +37,7 @@ itself: \`# yaml-language-server: $schema=schema.json\`.
 Every mistake is reported at once, with line and column, and nothing is ignored: an unknown key is an error, and so is a
 setting that has no effect beside the others.
 
-\`--set KEY=VALUE\` overrides a key from the command line. A key in \`columns\`, \`lora\` or \`export\` is written with a dot
+\`--set KEY=VALUE\` overrides a key from the command line. A key in \`columns\`, \`lora\`, \`export\` or \`push_to_hub\` is written with a dot
 (\`--set lora.r=8\`), VALUE is YAML (\`--set 'loss_type=[sigmoid, sft]'\`), and \`null\` removes the key so that its default
 holds (\`--set seed=null\`). Of two keys that exclude each other, the one that is set removes the other from the file:
 \`--set max_steps=5\` needs no \`--set num_train_epochs=null\`.
@@ -46,7 +46,7 @@ holds (\`--set seed=null\`). Of two keys that exclude each other, the one that i
 const SWEEPS = `## Sweeps
 
 A config with \`sweep:\` describes many runs, which \`dpo-train sweep --config FILE\` trains. Any setting above may be swept but
-\`output_dir\` and \`export.merged_16bit\`; it is named as in \`--set\` (\`lora.r\`), and every run is checked like a config of
+\`output_dir\`, \`export.merged_16bit\` and \`push_to_hub\`; it is named as in \`--set\` (\`lora.r\`), and every run is checked like a config of
 its own. One of:
 
 | key | value | meaning |

@@ -8,8 +8,9 @@ const SOURCE = fileURLToPath(new URL("../src/", import.meta.url));
 /** Folders of src/ from top to bottom: each imports only from those below it. */
 const LAYERS = [
   ["cli"],
-  ["plan", "live"],
-  ["report"],
+  // A model card tells what the pages tell of a run, and is made of the same files.
+  ["publish", "live"],
+  ["plan", "report"],
   ["evaluation"],
   ["sweep", "curation", "track"],
   ["train"],

@@ -1,6 +1,7 @@
 import path from "node:path";
 import { type Command, Option } from "commander";
-import { loadSweep, type Sweep } from "../config/sweep.ts";
+import type { Config } from "../config/schema.ts";
+import { loadSweep, type Sweep, type SweepRun } from "../config/sweep.ts";
 import { DeviceError, ExpectedError, InputError, NonFiniteError } from "../errors.ts";
 import { incomparableSettings } from "../report/loss-scale.ts";
 import { renderSweepPage } from "../report/sweep-page.ts";
@@ -20,6 +21,7 @@ import { writeFileAtomically } from "../weights/atomic-file.ts";
 import { sessionRequest } from "./device-options.ts";
 import { type LiveOption, withLive } from "./live.ts";
 import { collect } from "./option-values.ts";
+import { checkPush, pushCommand, pushSettings, pushWhenDone } from "./push-run.ts";
 import { runCommand } from "./run-command.ts";
 import { reportRun } from "./run-report.ts";
 import { trackSweep } from "./run-tracking.ts";
@@ -98,6 +100,8 @@ async function runSweep(
   const { stopWorse, dryRun = false } = options;
   requireEvaluations(sweep, stopWorse);
   trackSweep(sweep, terminal); // So that a key that is missing is found first.
+  const models = new Set(sweep.runs.map(({ config }) => config.model));
+  await checkPush(afterwards(sweep.runs[0]!), [...models], "the best run", terminal, signal);
   const inputs = new Inputs();
   const open = await checkSweep(sweep, inputs, terminal, signal);
   const left = open.length === sweep.runs.length ? "" : `, of which ${open.length} are left to do`;
@@ -262,4 +266,12 @@ async function reportResults(
     );
   }
   terminal.line(`results: ${printable(path.join(sweep.folder, "sweep.html"), 1000)}`);
+  if (run && session) await pushWhenDone(afterwards(run), run.config.output_dir, terminal, signal);
+  const push = run && !session && pushSettings(afterwards(run));
+  if (push) terminal.line(`to push the best run: ${pushCommand(push, run.config.output_dir)}`);
+}
+
+/** What the config says of a run that is done, which holds for the best run alone. */
+function afterwards({ export: merging, push }: SweepRun): Pick<Config, "export" | "push_to_hub"> {
+  return { export: merging, push_to_hub: push };
 }

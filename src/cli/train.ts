@@ -7,6 +7,7 @@ import { run } from "../train/run.ts";
 import { type DeviceOptions, sessionRequest } from "./device-options.ts";
 import { type LiveOption, withLive } from "./live.ts";
 import { collect } from "./option-values.ts";
+import { checkPush, pushWhenDone } from "./push-run.ts";
 import { runCommand } from "./run-command.ts";
 import { reportRun } from "./run-report.ts";
 import { trackRuns } from "./run-tracking.ts";
@@ -57,9 +58,11 @@ async function train(options: TrainOptions, terminal: Terminal, signal: AbortSig
     await tracking.end(folder);
   };
   const hooks = { onStart: tracking.start, onEnd };
+  await checkPush(config, [config.model], "the run", terminal, signal);
   const request = { ...session, config, profileSteps: profile, resume, ...hooks, dryRun };
   if (dryRun) return run(request, terminal, signal);
   await withLive(live, { kind: "run", folder: config.output_dir }, terminal, () => run(request, terminal, signal));
+  await pushWhenDone(config, config.output_dir, terminal, signal);
 }
 
 function whenInterrupted({ resume }: TrainOptions): string {

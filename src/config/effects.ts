@@ -25,6 +25,7 @@ const hasEvalData = (config: Config) => config.eval_dataset !== undefined || con
 const evaluates = (config: Config) => config.eval_strategy !== "no" && hasEvalData(config);
 const warmsUp = (config: Config) => config.lr_scheduler_type !== "constant";
 const merges = (config: Config) => config.export.merged_16bit;
+const pushes = (config: Config) => config.push_to_hub.repo !== undefined;
 const samples = (config: Config) => config.sample_prompt !== undefined;
 
 const EVALUATION = ["eval_strategy", "eval_dataset", "test_size"] as const;
@@ -98,6 +99,14 @@ export const EFFECTS: readonly Effect[] = [
     isUsed: merges,
     needs: "export.merged_16bit true",
   },
+  ...(["what", "private", "revision", "base_model"] as const).map(
+    (name): Effect => ({
+      key: `push_to_hub.${name}`,
+      dependsOn: ["push_to_hub.repo"],
+      isUsed: pushes,
+      needs: "push_to_hub.repo",
+    }),
+  ),
 ];
 
 /** "label_smoothing has no effect with loss_type hinge: it needs …" */

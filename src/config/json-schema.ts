@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { SHORT_FORM } from "./keys.ts";
 import { ALTERNATIVES } from "./rules.ts";
 import { configSchema } from "./schema.ts";
 import { type JsonSchema, SWEEP_DEFINITIONS, sweepJsonSchema } from "./sweep-json-schema.ts";
@@ -24,11 +25,19 @@ export function configFileJsonSchema(): JsonSchema {
     $schema,
     title: "A config of dpo-train",
     ...rest,
-    properties: { ...(properties as JsonSchema), sweep: sweepJsonSchema() },
+    properties: { ...withShortForm(properties as JsonSchema), sweep: sweepJsonSchema() },
     $defs: SWEEP_DEFINITIONS,
     // A sweep may go over the model too, and set one of two keys in place of the other.
     if: { not: { required: ["sweep"] } },
     // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema; nothing awaits it.
     then: { required, allOf: ALTERNATIVES.map((pair) => ({ not: { required: pair } })) },
   };
+}
+
+/** A section that a text may stand for takes that text too. */
+function withShortForm(properties: JsonSchema): JsonSchema {
+  const { section, setting } = SHORT_FORM;
+  const { description, default: otherwise, ...map } = properties[section] as JsonSchema;
+  const { type } = (map.properties as Readonly<Record<string, JsonSchema>>)[setting]!;
+  return { ...properties, [section]: { description, default: otherwise, anyOf: [{ type }, map] } };
 }

@@ -1,8 +1,21 @@
 import type { z } from "zod";
-import { type Config, columnsSchema, configSchema, exportSchema, loraSchema, requirements } from "./schema.ts";
+import {
+  type Config,
+  columnsSchema,
+  configSchema,
+  exportSchema,
+  loraSchema,
+  pushSchema,
+  requirements,
+} from "./schema.ts";
 
 /** The keys whose value is a map of settings. */
-export const SECTIONS = { columns: columnsSchema, lora: loraSchema, export: exportSchema } as const;
+export const SECTIONS = {
+  columns: columnsSchema,
+  lora: loraSchema,
+  export: exportSchema,
+  push_to_hub: pushSchema,
+} as const;
 type Section = keyof typeof SECTIONS;
 
 /** A setting as messages and `--set` name it: `beta`, `lora.r`. */
@@ -13,6 +26,9 @@ export type SettingKey =
 export function isSection(key: string): key is Section {
   return Object.hasOwn(SECTIONS, key);
 }
+
+/** A section that a text stands for, and the setting in it that the text is: `push_to_hub: owner/name`. */
+export const SHORT_FORM = { section: "push_to_hub", setting: "repo" } as const;
 
 /** Schemas of all settings and sections, in the order of the schema. */
 const SCHEMAS: ReadonlyMap<string, z.ZodType> = new Map(

@@ -2,6 +2,7 @@ import { printable } from "../text.ts";
 import { isKey, isSection } from "./keys.ts";
 import { parseYaml } from "./parse.ts";
 import { ALTERNATIVES } from "./rules.ts";
+import { writeOut } from "./short-form.ts";
 import type { MapTree, Place, Problem, Tree } from "./tree.ts";
 import { unknownKeyMessage } from "./unknown.ts";
 import { UNSUPPORTED } from "./unsupported.ts";
@@ -56,6 +57,7 @@ export function setSetting(root: MapTree, key: string, value: Tree, place: Place
     setOrRemove(root, first, value, place);
     return;
   }
+  writeOut(root);
   if (!root.entries.has(first)) {
     root.entries.set(first, { keyPlace: place, value: { kind: "map", place, entries: new Map() } });
   }

@@ -34,6 +34,7 @@ export const RULES: readonly Rule[] = [
   { reads: ["label_smoothing", "loss_type"], check: lossesThatNeedSmoothing },
   { reads: ["f_divergence_type", "loss_type"], check: fDivergenceLosses },
   { reads: ["eval_strategy", "eval_steps", "eval_dataset", "test_size"], check: stepsNeedEvalSteps },
+  { reads: ["push_to_hub.what", "export.merged_16bit"], check: pushedModelIsMerged },
 ];
 
 function hasEffect(effect: Effect): Rule {
@@ -96,4 +97,10 @@ function fDivergenceLosses({ loss_type: losses, f_divergence_type: divergence }:
 function stepsNeedEvalSteps(config: Config): Finding[] {
   if (config.eval_strategy !== "steps" || config.eval_steps !== undefined) return [];
   return [{ path: "eval_strategy", message: "eval_strategy steps needs eval_steps: 0.2 evaluates about five times" }];
+}
+
+function pushedModelIsMerged(config: Config): Finding[] {
+  if (config.push_to_hub.what !== "merged" || config.export.merged_16bit) return [];
+  const message = "push_to_hub.what merged needs export.merged_16bit true: there is no merged model without it";
+  return [{ path: "push_to_hub.what", message }];
 }

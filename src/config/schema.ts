@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { isBranch, isRepositoryName } from "../hub/repository-name.ts";
 import { F_DIVERGENCE_TYPES, LOSS_TYPES } from "./losses.ts";
 import {
   EVAL_STRATEGIES,
@@ -7,6 +8,7 @@ import {
   LR_SCHEDULER_TYPES,
   OPTIMIZERS,
   PROMPT_TEMPLATES,
+  PUSHED_PARTS,
   TARGET_MODULES,
   TRACKERS,
   type TrackerName,
@@ -118,6 +120,38 @@ export const exportSchema = z.strictObject({
     z.string().regex(SIZE).default("5GB"),
     "a size such as 5GB or 500MiB",
     "Largest size of one .safetensors file of the merged model.",
+  ),
+});
+
+const REPOSITORY = "a Hugging Face Hub id as owner/name";
+const repository = z.string().refine(isRepositoryName);
+
+export const pushSchema = z.strictObject({
+  repo: setting(
+    repository.optional(),
+    REPOSITORY,
+    "Where the trained model is pushed when the run is done; made where there is none. `push_to_hub: owner/name` is short for it.",
+  ),
+  what: setting(
+    z.enum(PUSHED_PARTS).optional(),
+    oneOf(PUSHED_PARTS),
+    "What is pushed: adapter/ or merged/. Unset: merged where export.merged_16bit is on, else adapter.",
+  ),
+  // The Hub's default is public. What was public once cannot be taken back.
+  private: setting(
+    z.boolean().default(true),
+    SWITCH,
+    "Whether only the owner may see the repository. A public one is pushed to only with false.",
+  ),
+  revision: setting(
+    z.string().refine(isBranch).default("main"),
+    "the name of a branch",
+    "The branch to push to; made where there is none.",
+  ),
+  base_model: setting(
+    repository.optional(),
+    REPOSITORY,
+    "Where others find the base, if model is a folder of this machine: an adapter cannot be pushed without it.",
   ),
 });
 
@@ -349,6 +383,11 @@ export const configSchema = z.strictObject({
     exportSchema.prefault({}),
     "a map of merged_16bit, dtype and max_shard_size",
     "What is written after training besides the adapter.",
+  ),
+  push_to_hub: setting(
+    pushSchema.prefault({}),
+    `${REPOSITORY}, or a map of repo, what, private, revision and base_model`,
+    "Where the trained model is pushed when the run is done.",
   ),
 });
 

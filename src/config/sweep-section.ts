@@ -1,5 +1,5 @@
 import { printable } from "../text.ts";
-import { isKey, isSection } from "./keys.ts";
+import { isKey, isSection, SETTING_KEYS } from "./keys.ts";
 import { ALTERNATIVES } from "./rules.ts";
 import { type Assignment, combinations, type Distribution, draw, nameOf } from "./sweep-values.ts";
 import { type MapTree, type Problem, shown, type Tree, toPlain } from "./tree.ts";
@@ -37,6 +37,12 @@ const DISTRIBUTIONS = ["choice", "uniform", "log_uniform"] as const;
 export const NOT_SWEPT: Readonly<Record<string, string>> = {
   output_dir: "each run has its own folder in output_dir",
   "export.merged_16bit": "of a sweep only the best run is merged",
+  ...Object.fromEntries(
+    ["push_to_hub", ...SETTING_KEYS.filter((key) => key.startsWith("push_to_hub."))].map((key) => [
+      key,
+      "of a sweep only the best run is pushed",
+    ]),
+  ),
 };
 
 /** Reads the value of `sweep:`. Without a section there are problems. */
@@ -93,11 +99,11 @@ export function readSweepSection(tree: Tree): { section: SweepSection | null; pr
       const pair = ALTERNATIVES.find((names) => names.some((name) => name === key));
       const other = pair?.find((name) => name !== key && keys.includes(name));
       const reason = NOT_SWEPT[key];
-      if (isSection(key)) {
+      if (reason) problems.push({ place: keyPlace, message: `${key} cannot be swept: ${reason}` });
+      else if (isSection(key)) {
         const inner = value.kind === "map" ? [...value.entries.keys()][0] : undefined;
         problems.push({ place: keyPlace, message: `in a sweep write ${key}.${inner ?? "r"} instead of ${key}` });
       } else if (!isKey(key)) problems.push({ place: keyPlace, message: unknownKeyMessage(key) });
-      else if (reason) problems.push({ place: keyPlace, message: `${key} cannot be swept: ${reason}` });
       else if (other && keys.indexOf(other) < keys.indexOf(key)) {
         problems.push({ place: keyPlace, message: `${key} and ${other} exclude each other: sweep one of them` });
       }

@@ -4,7 +4,7 @@ import { InputError } from "../errors.ts";
 import { type RootRead, readRoot, report } from "./load.ts";
 import { setSetting } from "./overrides.ts";
 import { readConfigFile } from "./read-file.ts";
-import type { Config } from "./schema.ts";
+import { type Config, pushSchema } from "./schema.ts";
 import { readSweepSection, type SweepMetric, type SweepSection } from "./sweep-section.ts";
 import { type Assignment, nameOf } from "./sweep-values.ts";
 import { type MapTree, type Problem, toPlain } from "./tree.ts";
@@ -16,10 +16,11 @@ export interface SweepRun {
   readonly name: string;
   /** The swept settings by their keys (`beta`, `lora.r`), as they were written. */
   readonly settings: Readonly<Record<string, unknown>>;
-  /** Writes into the run's own folder, and no merged model: of a sweep only the best run is merged. */
+  /** Writes into the run's own folder, merges nothing and pushes nothing: that is for the best run of a sweep alone. */
   readonly config: Config;
-  /** What the config says of merging. */
+  /** What the config says of merging, and of pushing. */
   readonly export: Config["export"];
+  readonly push: Config["push_to_hub"];
 }
 
 export interface Sweep {
@@ -86,8 +87,10 @@ function makeRuns(
         ...config,
         output_dir: path.join(config.output_dir, name),
         export: { ...config.export, merged_16bit: false },
+        push_to_hub: pushSchema.parse({}),
       },
       export: config.export,
+      push: config.push_to_hub,
     });
   }
   return { runs, problems };

@@ -13,6 +13,9 @@ const OTHER_NAMES: Readonly<Record<string, string>> = {
   rank: "lora.r",
   alpha: "lora.lora_alpha",
   dropout: "lora.lora_dropout",
+  hub_model_id: "push_to_hub.repo",
+  hub_private_repo: "push_to_hub.private",
+  hub_revision: "push_to_hub.revision",
 };
 
 /** Each spelling that leads to a setting, with the setting. */

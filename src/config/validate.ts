@@ -2,6 +2,7 @@ import type { z } from "zod";
 import { isSection, requirementOf, SECTIONS, SETTING_KEYS, type SettingKey } from "./keys.ts";
 import { RULES } from "./rules.ts";
 import { type Config, configSchema, resolveEvalStrategy } from "./schema.ts";
+import { writeOut } from "./short-form.ts";
 import { childOf, deepest, type MapTree, type Problem, shown, type Tree, toPlain } from "./tree.ts";
 import { unknownKeyInFileMessage } from "./unknown.ts";
 import { UNSUPPORTED, unsupportedMessage } from "./unsupported.ts";
@@ -16,6 +17,7 @@ type Issue = z.core.$ZodIssue;
  * entry that is reported, and the rest is checked on. With `isComplete` false, missing settings are not reported.
  */
 export function validate(root: MapTree, isComplete: boolean): Validated {
+  writeOut(root);
   const given = new Set(SETTING_KEYS.filter((key) => isGiven(root, key)));
   const invalid = new Set<string>();
   const problems = [takeUnsupported(root, invalid), takeUnknown(root)];

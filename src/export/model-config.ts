@@ -15,6 +15,20 @@ export function setConfigDtype(jsonText: string, fileName: string, dtype: Export
   return `${formatJson(config)}\n`;
 }
 
+/** JSON of an object with other values under some keys, or without them (undefined), and nothing else changed. Throws InputError. */
+export function withValues(
+  jsonText: string,
+  fileName: string,
+  values: Readonly<Record<string, string | undefined>>,
+): string {
+  const object = parseStrictJsonObject(jsonText, fileName);
+  for (const [key, value] of Object.entries(values)) {
+    if (value === undefined) object.delete(key);
+    else object.set(key, value);
+  }
+  return `${formatJson(object)}\n`;
+}
+
 /** JSON as Python's json.dumps(indent=2) lays it out. */
 function formatJson(value: JsonValue, indent = ""): string {
   const inner = `${indent}  `;

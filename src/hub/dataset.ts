@@ -7,7 +7,7 @@ import { writeFileAtomically } from "../weights/atomic-file.ts";
 import { makeFolder } from "../weights/make-folder.ts";
 import { fileSizeBytes, readCommit, readingCache, repositoryFolder, snapshotFolder, writeRef } from "./cache.ts";
 import { isOffline } from "./environment.ts";
-import type { HubConnection } from "./http.ts";
+import type { RepositoryConnection } from "./http.ts";
 import { fetchAllFiles, fetchCommit } from "./listing.ts";
 import { connect, type HubReference, hubCache, type ResolveOptions } from "./resolve.ts";
 import { assertFreeSpace, buildSnapshot, type HubCache, placeAll, placeFile, trackProgress } from "./snapshot.ts";
@@ -91,7 +91,7 @@ async function findInCache(
 }
 
 async function download(
-  connection: HubConnection,
+  connection: RepositoryConnection,
   { repo }: HubReference,
   cache: HubCache,
   choose: ChooseFiles,

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { type RepoId, SAFETENSORS_FILE, SAFETENSORS_INDEX_FILE } from "@huggingface/hub";
 import { InputError } from "../errors.ts";
 import { writeRef } from "./cache.ts";
-import type { HubConnection } from "./http.ts";
+import type { RepositoryConnection } from "./http.ts";
 import { fetchCommit, fetchFileList } from "./listing.ts";
 import { isCompanionFile, shardNames } from "./model-files.ts";
 import {
@@ -29,7 +29,7 @@ import type { RemoteFile } from "./transfer.ts";
  * network or the server fails for good.
  */
 export async function downloadModel(
-  connection: HubConnection,
+  connection: RepositoryConnection,
   repo: RepoId,
   cache: HubCache,
   onProgress: (progress: DownloadProgress) => void,
@@ -52,7 +52,7 @@ export async function downloadModel(
 
 /** The weight files as transformers chooses them: one file where there is one, else the shards of the index. */
 async function findWeights(
-  connection: HubConnection,
+  connection: RepositoryConnection,
   files: ReadonlyMap<string, RemoteFile>,
   destination: Destination,
 ): Promise<RemoteFile[]> {

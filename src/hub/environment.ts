@@ -48,9 +48,10 @@ export function mayUseSymlinks(env: Environment): boolean {
   return !isTrue(env.HF_HUB_DISABLE_SYMLINKS);
 }
 
-/** Whether the environment names a proxy that Node's fetch does not look at. */
-export function ignoresProxy(env: Environment): boolean {
-  return Boolean(env.HTTPS_PROXY || env.https_proxy) && env.NODE_USE_ENV_PROXY !== "1";
+/** Added to a message that the Hub cannot be reached, where the environment names a proxy that Node's fetch does not look at. */
+export function proxyHint(env: Environment): string {
+  const isIgnored = Boolean(env.HTTPS_PROXY || env.https_proxy) && env.NODE_USE_ENV_PROXY !== "1";
+  return isIgnored ? " (Node uses HTTPS_PROXY from 22.21 or 24.5 on, with NODE_USE_ENV_PROXY=1)" : "";
 }
 
 /**

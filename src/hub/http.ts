@@ -12,19 +12,41 @@ export interface HubConnection {
   token: string | undefined;
   /** Where the repository is named and which it is, the start of every message: `model owner/name`. */
   subject: string;
-  type: "model" | "dataset";
-  /** `owner/name`. */
-  repository: string;
-  revision: string;
-  /** Added to the message when the endpoint cannot be reached. */
-  networkHint: string;
+  /** How a failure is told, which depends on what the connection is for. */
+  failures: HubFailures;
   timing: RetryTiming;
   onNotice: (message: string) => void;
   signal?: AbortSignal;
 }
 
+/** A connection that reads a repository. */
+export interface RepositoryConnection extends HubConnection {
+  type: "model" | "dataset";
+  /** `owner/name`. */
+  repository: string;
+  revision: string;
+}
+
+export interface HubFailures {
+  /** No attempt is left. */
+  gaveUp: (failure: TransientError, attempts: number) => InputError;
+  /** The endpoint answered with a status that another attempt does not mend. */
+  refused: (refusal: Refusal) => Error;
+  /** So did another host, to which the endpoint gave a link. `said` is what it answered. */
+  linkRefused: (said: string, waitMs: number | undefined) => Error;
+}
+
+/** An answer of the endpoint that ends the work. */
+export interface Refusal {
+  status: number;
+  /** The Hub's name for it: `RepoNotFound`. */
+  errorCode: string | null;
+  /** Its reason in words; untrusted. */
+  reason: string | null;
+}
+
 export interface RetryTiming {
-  /** How often a request is made before it is given up, counted anew when the download has come further. */
+  /** How often a request is made before it is given up, counted anew when a transfer has come further. */
   attempts: number;
   /** Wait before the second attempt; doubles each time. */
   firstWaitMs: number;
@@ -90,7 +112,7 @@ export async function withRetries<T>(connection: HubConnection, work: (attempt: 
     }
     failures += 1;
     const waitMs = failure.waitMs ?? timing.firstWaitMs * 2 ** (failures - 1);
-    if (failures >= timing.attempts || waitMs > timing.maxWaitMs) throw unreachable(connection, failure, failures);
+    if (failures >= timing.attempts || waitMs > timing.maxWaitMs) throw connection.failures.gaveUp(failure, failures);
     connection.onNotice(
       `${subject}: ${failure.message}, trying again in ${Math.ceil(waitMs / 1000)} s (attempt ${failures + 1} of ${timing.attempts})`,
     );
@@ -113,23 +135,11 @@ function asTransient(error: unknown, connection: HubConnection): TransientError 
   throw error;
 }
 
-function unreachable(connection: HubConnection, failure: TransientError, attempts: number): InputError {
-  const { subject, repository, type, networkHint } = connection;
-  const typeOption = type === "dataset" ? " --repo-type dataset" : "";
-  return new InputError(
-    `${subject} cannot be downloaded: ${failure.message}${attempts > 1 ? ` (${attempts} attempts)` : ""}; ` +
-      "run again to go on where this stopped, or download it on a machine with network access " +
-      `(hf download ${repository}${typeOption} --local-dir FOLDER) and give that folder${networkHint}`,
-    { cause: failure },
-  );
-}
-
 /**
  * One request, without retries.
  *
  * @returns an answer whose status is 2xx.
- * @throws TransientError for 408, 429, 5xx and any failure of a host the endpoint redirected to, whose links expire;
- * InputError for every other status.
+ * @throws TransientError for 408, 429 and 5xx; for every other status what the connection's failures make of it.
  */
 export async function request(
   connection: HubConnection,
@@ -141,14 +151,49 @@ export async function request(
   const authorization = connection.token && isEndpoint ? { authorization: `Bearer ${connection.token}` } : {};
   const response = await fetch(url, { ...init, headers: { ...init.headers, ...authorization } });
   if (response.ok) return response;
-  await response.body?.cancel();
   const { status } = response;
-  if (status === 408 || status === 429 || status >= 500 || !sameOrigin(response.url, connection.endpoint)) {
-    const waitMs = requestedWaitMs(response.headers);
-    const wish = waitMs === undefined ? "" : ` and asks to wait ${waitMs / 1000} s`;
-    throw new TransientError(`${new URL(response.url).origin} answered ${status}${wish}`, waitMs);
+  const isTransient = status === 408 || status === 429 || status >= 500;
+  const isLink = !sameOrigin(response.url, connection.endpoint);
+  if (!isTransient && !isLink) {
+    const errorCode = response.headers.get("x-error-code");
+    throw connection.failures.refused({ status, errorCode, reason: await reasonOf(response, connection.token) });
   }
-  throw refusal(connection, status, response.headers.get("x-error-code"));
+  await response.body?.cancel();
+  const waitMs = requestedWaitMs(response.headers);
+  const wish = waitMs === undefined ? "" : ` and asks to wait ${waitMs / 1000} s`;
+  const said = `${new URL(response.url).origin} answered ${status}${wish}`;
+  throw isTransient ? new TransientError(said, waitMs) : connection.failures.linkRefused(said, waitMs);
+}
+
+const MAX_REASON_BYTES = 64 << 10;
+
+/** What a refusal says: the Hub's header for it, else `error` of its JSON. Never the token, whoever sends it back. */
+async function reasonOf(response: Response, token: string | undefined): Promise<string | null> {
+  const isJson = response.headers.get("content-type")?.startsWith("application/json") ?? false;
+  const start = isJson ? await readStart(response) : "";
+  if (!isJson) await response.body?.cancel();
+  const text = response.headers.get("x-error-message") ?? errorIn(start);
+  return token && text ? text.replaceAll(token, "…") : text;
+}
+
+async function readStart(response: Response): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of response.body ?? []) {
+    chunks.push(chunk);
+    sizeBytes += chunk.byteLength;
+    if (sizeBytes > MAX_REASON_BYTES) break;
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+function errorIn(json: string): string | null {
+  try {
+    const { error } = JSON.parse(json) as { error?: unknown };
+    return typeof error === "string" ? error : null;
+  } catch {
+    return null;
+  }
 }
 
 function sameOrigin(url: string, endpoint: string): boolean {
@@ -162,62 +207,33 @@ function requestedWaitMs(headers: Headers): number | undefined {
   return seconds === undefined ? undefined : Number(seconds) * 1000;
 }
 
-/** The repository is there, and has no such branch, tag or commit. */
-export class RevisionNotFound extends InputError {}
-
-/** A repository's address, of which its pages and files are parts. */
-export function repositoryUrl({ endpoint, type, repository }: HubConnection): string {
-  return `${endpoint}/${type === "dataset" ? "datasets/" : ""}${repository}`;
-}
-
-function refusal(connection: HubConnection, status: number, errorCode: string | null): InputError {
-  const { subject, endpoint, type, revision, token } = connection;
-  const page = repositoryUrl(connection);
-  const local = type === "dataset" ? "local file or folder" : "local folder";
-  if (errorCode === "GatedRepo" || status === 403) {
-    return new InputError(
-      `${subject} is gated or private (${status}): accept its licence on ${page}, then set HF_TOKEN to ` +
-        `${token ? "a token of that account that may read it; the token in use may not" : "a token of that account"}`,
-    );
-  }
-  if (errorCode === "RevisionNotFound") {
-    return new RevisionNotFound(`${subject} has no revision "${printable(revision)}" (${status}): see ${page}`);
-  }
-  // Without a token the Hub answers 401 both for what is private and for what does not exist.
-  if (status === 401) {
-    return new InputError(
-      token
-        ? `${subject}: the Hub does not accept the token in use (401): set HF_TOKEN to a valid one, and accept the licence on ${page} if there is one`
-        : `${subject} is no ${local}, and on the Hub does not exist or is gated or private (401): check the name; if it is right, accept the licence on ${page} and set HF_TOKEN to a token of that account`,
-    );
-  }
-  if (status === 404) {
-    return new InputError(
-      `${subject} is no ${local}, and ${endpoint} has no such repository or revision "${printable(revision)}" (404)` +
-        `${token ? "" : "; if it is private, set HF_TOKEN"}`,
-    );
-  }
-  return new InputError(`${subject} cannot be downloaded: ${endpoint} answered ${status}`);
-}
-
-/** A fetch for the functions of @huggingface/hub: whole JSON answers, received within the retries. */
+/** A fetch for the functions of @huggingface/hub that read: whole JSON answers, received within the retries. */
 export function apiFetch(connection: HubConnection): typeof fetch {
   return (input) =>
     withRetries(connection, async ({ signal, received }) => {
       const url = input instanceof Request ? input.url : String(input);
       const response = await request(connection, url, { headers: { accept: "application/json" }, signal });
-      const chunks: Uint8Array[] = [];
-      let sizeBytes = 0;
-      for await (const chunk of response.body ?? []) {
-        chunks.push(chunk);
-        sizeBytes += chunk.byteLength;
-        received(0);
-        if (sizeBytes > MAX_API_ANSWER_BYTES) {
-          throw new InputError(`${connection.subject}: ${connection.endpoint} answered with over 64 MiB of file list`);
-        }
-      }
-      return new Response(Buffer.concat(chunks), { status: response.status, headers: response.headers });
+      return readWhole(connection, response, () => received(0));
     });
+}
+
+/** An answer of which everything has arrived. @throws InputError where it is far too long to be one of the API */
+export async function readWhole(
+  connection: HubConnection,
+  { body, status, headers }: Response,
+  onChunk: () => void,
+): Promise<Response> {
+  const chunks: Uint8Array[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of body ?? []) {
+    chunks.push(chunk);
+    sizeBytes += chunk.byteLength;
+    onChunk();
+    if (sizeBytes > MAX_API_ANSWER_BYTES) {
+      throw new InputError(`${connection.subject}: ${connection.endpoint} answered with over 64 MiB`);
+    }
+  }
+  return new Response(Buffer.concat(chunks), { status, headers });
 }
 
 /**

@@ -3,7 +3,8 @@ import { datasetInfo, type ListFileEntry, listFiles, modelInfo, type RepoId } fr
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
 import { COMMIT_HASH } from "./cache.ts";
-import { apiFetch, callHub, type HubConnection, repositoryUrl } from "./http.ts";
+import { repositoryUrl } from "./download-failures.ts";
+import { apiFetch, callHub, type RepositoryConnection } from "./http.ts";
 import { assertModelRepository, assertRelativePath, isCompanionFile, isWeightFile } from "./model-files.ts";
 import type { RemoteFile } from "./transfer.ts";
 
@@ -11,7 +12,7 @@ import type { RemoteFile } from "./transfer.ts";
 const MAX_LISTED_FILES = 100_000;
 
 /** The commit that the connection's revision is now. */
-export async function fetchCommit(connection: HubConnection, repo: RepoId): Promise<string> {
+export async function fetchCommit(connection: RepositoryConnection, repo: RepoId): Promise<string> {
   const { endpoint, revision, subject } = connection;
   const info = repo.type === "dataset" ? datasetInfo<"sha"> : modelInfo<"sha">;
   const { sha } = await callHub(connection, () =>
@@ -35,7 +36,7 @@ export async function fetchCommit(connection: HubConnection, repo: RepoId): Prom
  * @throws InputError when they do not make a model folder, or cannot be trusted or checked.
  */
 export async function fetchFileList(
-  connection: HubConnection,
+  connection: RepositoryConnection,
   repo: RepoId,
   commit: string,
 ): Promise<Map<string, RemoteFile>> {
@@ -50,7 +51,7 @@ export async function fetchFileList(
 
 /** Every file of the repository by its path, folders and all. @throws InputError when they cannot be trusted or checked */
 export async function fetchAllFiles(
-  connection: HubConnection,
+  connection: RepositoryConnection,
   repo: RepoId,
   commit: string,
 ): Promise<Map<string, RemoteFile>> {
@@ -59,7 +60,7 @@ export async function fetchAllFiles(
 }
 
 async function listRepository(
-  connection: HubConnection,
+  connection: RepositoryConnection,
   repo: RepoId,
   commit: string,
   recursive: boolean,
@@ -77,7 +78,7 @@ async function listRepository(
   });
 }
 
-function remoteFile(entry: ListFileEntry, commit: string, connection: HubConnection): RemoteFile {
+function remoteFile(entry: ListFileEntry, commit: string, connection: RepositoryConnection): RemoteFile {
   const { path, lfs } = entry;
   const hash = lfs ? lfs.oid : entry.oid;
   const sizeBytes = lfs ? lfs.size : entry.size;

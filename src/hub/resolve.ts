@@ -6,17 +6,19 @@ import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
 import { findModelSnapshot, repositoryFolder } from "./cache.ts";
 import { downloadModel } from "./download.ts";
+import { downloadFailures } from "./download-failures.ts";
 import {
   type Environment,
   expandHome,
   findToken,
   hubCacheFolder,
   hubEndpoint,
-  ignoresProxy,
   isOffline,
   mayUseSymlinks,
+  proxyHint,
 } from "./environment.ts";
-import { DEFAULT_TIMING, type HubConnection, type RetryTiming } from "./http.ts";
+import { DEFAULT_TIMING, type RepositoryConnection, type RetryTiming } from "./http.ts";
+import { isNameShaped, isRepositoryName, isRevision } from "./repository-name.ts";
 import type { DownloadProgress, HubCache } from "./snapshot.ts";
 
 /** A model folder, and where it comes from. */
@@ -44,13 +46,6 @@ export interface HubReference {
 
 const FILE_EXTENSION =
   /\.(safetensors|bin|pth?|ckpt|gguf|onnx|h5|json|jsonl|ya?ml|txt|md|csv|tsv|parquet|zip|tar|t?gz)$/i;
-
-/** As huggingface_hub checks them: `owner/name` of up to 96 letters, digits, `.`, `_` and `-` each. */
-const REPOSITORY = /^[a-z0-9_](?:[\w.-]{0,94}\w)?\/[a-z0-9_](?:[\w.-]{0,94}\w)?$/i;
-
-/** What `git check-ref-format` forbids, and with it every way out of the `refs` folder. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what this refuses.
-const BAD_REVISION = /^$|[\u0000- \u007f~^:?*[\\]|\.\.|@\{|\/\/|^[/.-]|\/$|\/\.|\.$|\.lock$/;
 
 /**
  * Finds the folder of a model: a local folder; else `owner/name` or `owner/name@revision` from the Hub's cache, or,
@@ -99,19 +94,17 @@ export async function connect(
   { repo, revision }: HubReference,
   subject: string,
   { env = process.env, timing = DEFAULT_TIMING, onNotice = () => {}, signal }: ResolveOptions,
-): Promise<HubConnection> {
-  return {
+): Promise<RepositoryConnection> {
+  const download = {
     endpoint: hubEndpoint(env),
     token: await findToken(env),
     subject,
-    type: repo.type === "dataset" ? "dataset" : "model",
+    type: repo.type === "dataset" ? ("dataset" as const) : ("model" as const),
     repository: repo.name,
     revision,
-    networkHint: ignoresProxy(env) ? " (Node uses HTTPS_PROXY from 22.21 or 24.5 on, with NODE_USE_ENV_PROXY=1)" : "",
-    timing,
-    onNotice,
-    ...(signal ? { signal } : {}),
   };
+  const failures = downloadFailures(download, proxyHint(env));
+  return { ...download, failures, timing, onNotice, ...(signal ? { signal } : {}) };
 }
 
 /** The folder of a model as far as it is on this machine, whole or not: local, or in the Hub's cache; else null. */
@@ -127,7 +120,7 @@ export async function findModelFolder(reference: string, env: Environment = proc
 /** Whether a reference could name a repository of the Hub: `owner/name`, with or without a revision. */
 export function looksLikeHubId(reference: string): boolean {
   const name = reference.split("@")[0]!;
-  return REPOSITORY.test(name) && !FILE_EXTENSION.test(name);
+  return isNameShaped(name) && !FILE_EXTENSION.test(name);
 }
 
 /** Whether there is a folder or a file at a path, or nothing. */
@@ -160,12 +153,12 @@ export function parseHubReference(reference: string, place: string, type: "model
       `${shown} does not exist: give an existing ${local} (a relative path starts at ${printable(process.cwd(), 1000)}), or a Hub id as owner/name`,
     );
   }
-  if (!REPOSITORY.test(name) || /--|\.\.|\.git$/.test(name)) {
+  if (!isRepositoryName(name)) {
     throw new InputError(
       `${shown} is neither an existing ${local} nor a Hub id: write owner/name, owner/name@revision, or a path to a ${local}`,
     );
   }
-  if (BAD_REVISION.test(revision)) {
+  if (!isRevision(revision)) {
     throw new InputError(`${shown} has no usable revision after "@": give a branch, a tag or a commit`);
   }
   return { repo: { type, name }, revision };

@@ -5,7 +5,7 @@ import { getRepoFolderName, type RepoId } from "@huggingface/hub";
 import { InputError } from "../errors.ts";
 import { printable } from "../text.ts";
 import { fileSizeBytes, linkIntoSnapshot, repositoryFolder, snapshotFolder } from "./cache.ts";
-import type { HubConnection } from "./http.ts";
+import type { RepositoryConnection } from "./http.ts";
 import { withLock } from "./lock.ts";
 import { downloadBlob, partialPath, type RemoteFile } from "./transfer.ts";
 
@@ -41,7 +41,7 @@ const PARALLEL_FILES = 4;
  * @throws InputError when the cache is full or cannot be written; whatever `work` throws
  */
 export async function buildSnapshot<T>(
-  connection: HubConnection,
+  connection: RepositoryConnection,
   repo: RepoId,
   commit: string,
   cache: HubCache,
@@ -64,7 +64,7 @@ export async function buildSnapshot<T>(
 
 /** Downloads several files at once. When one fails, the others stop where they are, to be resumed. */
 export async function placeAll(
-  connection: HubConnection,
+  connection: RepositoryConnection,
   files: readonly RemoteFile[],
   destination: Destination,
   report: (file: RemoteFile, doneBytes: number) => void,
@@ -98,7 +98,7 @@ function groupByHash(files: readonly RemoteFile[]): Map<string, RemoteFile[]> {
 
 /** Makes one file appear in the snapshot, downloading its blob where the cache does not hold it. */
 export async function placeFile(
-  connection: HubConnection,
+  connection: RepositoryConnection,
   file: RemoteFile,
   destination: Destination,
   onProgress: (doneBytes: number) => void,
@@ -123,7 +123,7 @@ async function locate(file: RemoteFile, destination: Destination) {
 }
 
 export async function assertFreeSpace(
-  connection: HubConnection,
+  connection: RepositoryConnection,
   files: readonly RemoteFile[],
   cacheFolder: string,
   destination: Destination,
@@ -172,7 +172,7 @@ export function trackProgress(
 const FULL = new Set(["ENOSPC", "EDQUOT"]);
 const NOT_WRITABLE = new Set(["EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST", "EISDIR"]);
 
-function asCacheError(error: unknown, connection: HubConnection, cacheFolder: string): unknown {
+function asCacheError(error: unknown, connection: RepositoryConnection, cacheFolder: string): unknown {
   const code = (error as NodeJS.ErrnoException | undefined)?.code ?? "";
   const problem = FULL.has(code) ? "is full" : NOT_WRITABLE.has(code) ? "cannot be written" : undefined;
   if (problem === undefined) return error;

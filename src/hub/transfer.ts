@@ -4,7 +4,7 @@ import { constants } from "node:fs";
 import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { InputError } from "../errors.ts";
-import { type Attempt, type HubConnection, request, TransientError, withRetries } from "./http.ts";
+import { type Attempt, type RepositoryConnection, request, TransientError, withRetries } from "./http.ts";
 import { http1Options } from "./http1.ts";
 
 export interface RemoteFile {
@@ -30,7 +30,7 @@ export function partialPath(blobPath: string): string {
  * @throws InputError when what arrived has not the listed hash, also when downloaded anew, or the network fails for good.
  */
 export async function downloadBlob(
-  connection: HubConnection,
+  connection: RepositoryConnection,
   file: RemoteFile,
   blobPath: string,
   onProgress: (doneBytes: number) => void,
@@ -64,7 +64,7 @@ export async function downloadBlob(
 
 /** One attempt: appends what the server sends from `partial.doneBytes` on. */
 async function receive(
-  connection: HubConnection,
+  connection: RepositoryConnection,
   file: RemoteFile,
   partial: PartialFile,
   attempt: Attempt,

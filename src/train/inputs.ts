@@ -35,6 +35,11 @@ const BESIDE_THE_DATA: ReadonlySet<SettingKey> = new Set<SettingKey>([
   "adam_epsilon",
   "max_grad_norm",
   "output_dir",
+  "push_to_hub.repo",
+  "push_to_hub.what",
+  "push_to_hub.private",
+  "push_to_hub.revision",
+  "push_to_hub.base_model",
 ]);
 
 /**

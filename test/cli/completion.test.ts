@@ -88,6 +88,8 @@ describe("bash offers", () => {
     ["dpo-train --config=configs/twin-", ["configs/twin-tiny.yaml"]],
     ["dpo-train data inspect examples/twin-tiny/mo", ["examples/twin-tiny/model"]],
     ["dpo-train report ex", ["examples"]],
+    ["dpo-train push ex", ["examples"]],
+    ["dpo-train push examples --what ", ["adapter", "merged"]],
     ["dpo-train sweep --executor ", ["local", "slurm", "kubernetes"]],
     ["dpo-train plan --shape 8", ["8b"]],
   ])("for %j", (line, expected) => {

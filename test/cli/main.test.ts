@@ -97,11 +97,11 @@ it.each<[string[], string]>([
   [[], "a config is needed: dpo-train --config FILE (dpo-train --help)\n"],
   [
     ["tune"],
-    'unknown command "tune": the commands are generate, merge, devices, plan, sweep, eval, report, data, init; to train use dpo-train --config FILE\n',
+    'unknown command "tune": the commands are generate, merge, devices, plan, sweep, eval, report, push, data, init; to train use dpo-train --config FILE\n',
   ],
   [
     ["configs/twin.yaml"],
-    'unknown command "configs/twin.yaml": the commands are generate, merge, devices, plan, sweep, eval, report, data, init; to train ',
+    'unknown command "configs/twin.yaml": the commands are generate, merge, devices, plan, sweep, eval, report, push, data, init; to train ',
   ],
   [["--config", "configs/twin.yaml", "tune"], 'unknown command "tune": '],
   [["--epochs", "3"], `unknown option '--epochs'\n${HINT}`],

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { EFFECTS } from "../../src/config/effects.ts";
-import { SETTING_KEYS, type SettingKey } from "../../src/config/keys.ts";
+import { isSection, SETTING_KEYS, type SettingKey } from "../../src/config/keys.ts";
 import { LOSS_TYPES } from "../../src/config/losses.ts";
 import { RULES } from "../../src/config/rules.ts";
 import type { Config } from "../../src/config/schema.ts";
@@ -73,6 +73,10 @@ const NO_EFFECT: readonly (readonly [lines: string, message: string])[] = [
     "export: {merged_16bit: false, max_shard_size: 5GB}",
     "export.max_shard_size has no effect with export.merged_16bit false: it needs export.merged_16bit true",
   ],
+  ...["what: adapter", "private: true", "revision: v2", "base_model: a/b"].map((setting): [string, string] => [
+    `push_to_hub: {${setting}}`,
+    `push_to_hub.${setting.split(":")[0]} has no effect without push_to_hub.repo: it needs push_to_hub.repo`,
+  ]),
 ];
 
 describe("a setting that would have no effect is an error", () => {
@@ -221,7 +225,7 @@ function recording(config: Config, read: Set<string>): Config {
       get(object, property) {
         const value: unknown = Reflect.get(object, property);
         const key = `${prefix}${String(property)}`;
-        if (key === "lora" || key === "export") return watch(value as object, `${key}.`);
+        if (isSection(key)) return watch(value as object, `${key}.`);
         read.add(key);
         return value;
       },

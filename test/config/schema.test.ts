@@ -57,6 +57,7 @@ test("defaults are those of TRL 1.13, transformers 5.18 and PEFT 0.21, but for t
     sample_temperature: 0,
     output_dir: "trainer_output",
     export: { merged_16bit: true, dtype: "bfloat16", max_shard_size: "5GB" },
+    push_to_hub: { private: true, revision: "main" },
   });
 });
 
@@ -83,6 +84,7 @@ test.each(LOSS_TYPES)("loss_type %s is read as a list of one", (loss) => {
 
 const PATHS = ["''", "' '", "5", "[a]", "{a: b}", "null", '"a\\0b"', '"a\\eb"', "true"];
 const COUNTS = ["0", "-1", "1.5", "'3'", "many", ".inf", ".nan", "1e16", "[1]", "null", "true"];
+const REPOSITORIES = ["llama", "a/b/c", "/a/b", "./a", "a/b@main", "-a/b", "a/b.git", "a/b--c", "a/b c", "5", "null"];
 const SWITCHES = ["yes", "1", "'true'", "null", "[true]"];
 const ABOVE_0 = [
   "0",
@@ -247,6 +249,17 @@ const VALUES: Record<string, readonly [valid: readonly string[], invalid: readon
     ["5GB", "500MiB", "1KB", "999999GiB"],
     ["5", "5gb", "5 GB", "0GB", "-1GB", "1.5GB", "5TB", "1000000GB"],
   ],
+  "push_to_hub.repo": [["ada/Llama-3.2", "a_b/c.d"], REPOSITORIES],
+  "push_to_hub.what": [
+    ["adapter", "merged"],
+    ["both", "[adapter]", "null"],
+  ],
+  "push_to_hub.private": [["true", "false"], SWITCHES],
+  "push_to_hub.revision": [
+    ["main", "v1.0", "refs-1/try"],
+    ["a b", "../x", "refs/pr/1", "x$(y)", "0123456789abcdef0123456789abcdef01234567", "5", "null"],
+  ],
+  "push_to_hub.base_model": [["meta-llama/Llama-3.2-1B"], REPOSITORIES],
 };
 
 test("every setting is in the table", () => {

@@ -36,7 +36,7 @@ const VALUES: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Placeholders of options and arguments that stand for a path. */
-const PATHS = /^[<[](file|folder|folder or id|data|checkpoint|dir\.\.\.)[>\]]$/;
+const PATHS = /^[<[](file|folder|folder or id|data|checkpoint|dir|dir\.\.\.)[>\]]$/;
 
 /** A command with those below it. What is hidden from its help is left out. */
 export function grammarOf(command: Command, above: readonly string[] = []): GrammarCommand {

@@ -34,6 +34,11 @@ const FREE_SETTINGS: ReadonlySet<SettingKey> = new Set<SettingKey>([
   "export.merged_16bit",
   "export.dtype",
   "export.max_shard_size",
+  "push_to_hub.repo",
+  "push_to_hub.what",
+  "push_to_hub.private",
+  "push_to_hub.revision",
+  "push_to_hub.base_model",
 ]);
 
 /** What is known before a device is opened. */
