@@ -53,17 +53,15 @@ function scoped(connection: HubConnection, url: string, own: AbortSignal | null 
 
 /** A blob that tells how much of it has been read: fetch itself tells nothing of what it sends. */
 class CountedBlob extends Blob {
+  override readonly size: number;
   readonly #inner: Blob;
   readonly #onRead: (doneBytes: number, sizeBytes: number) => void;
 
   constructor(inner: Blob, onRead: (doneBytes: number, sizeBytes: number) => void) {
-    super();
+    super([]);
+    this.size = inner.size;
     this.#inner = inner;
     this.#onRead = onRead;
-  }
-
-  override get size(): number {
-    return this.#inner.size;
   }
 
   override stream(): ReturnType<Blob["stream"]> {
