@@ -43,7 +43,7 @@ describe("dpo-train push --dry-run", () => {
   });
 });
 
-describe("dpo-train push", { timeout: 60_000 }, () => {
+describe("dpo-train push", () => {
   it("pushes what the config names, and again only what has changed", async () => {
     const hub = await startPushHub();
     const folder = await finishedFolder();
@@ -109,7 +109,7 @@ describe("dpo-train push", { timeout: 60_000 }, () => {
   });
 });
 
-describe("a sweep with push_to_hub", { timeout: 60_000 }, () => {
+describe("a sweep with push_to_hub", () => {
   it("pushes its best run alone, also where all are done", async () => {
     const hub = await startPushHub();
     const folder = await temporaryFolder();
@@ -133,7 +133,7 @@ describe("a sweep with push_to_hub", { timeout: 60_000 }, () => {
   });
 });
 
-describe("a run with push_to_hub", { timeout: 300_000 }, () => {
+describe("a run with push_to_hub", () => {
   it("is refused before anything is read or written where it could not be pushed", async () => {
     const training = await prepareTraining(`push_to_hub: ${NAME}\n`);
     expect(await train(training, [], { environment: { ...OFFLINE, HF_HUB_OFFLINE: "" } })).toMatchObject({

@@ -1,8 +1,10 @@
-import { expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { answersJsonl, type Evaluation, evaluationJson } from "../../src/evaluation/evaluation.ts";
 import { summarize } from "../../src/evaluation/summary.ts";
 import { renderEvaluation } from "../../src/report/eval-page.ts";
 import { compareGroups } from "../../src/style/compare-groups.ts";
+import { accessibilityFaults } from "../report/axe.ts";
+import { CHROMIUM, openPage, startChromium } from "../report/chromium.ts";
 
 const HOSTILE = '</script><img src=x onerror="alert(1)">\u001b[2J\u202e🦙';
 
@@ -115,4 +117,22 @@ it("shows the first answers of very many, and says so", () => {
   const page = renderEvaluation(many);
   expect(page).toContain("The first 200 of 230");
   expect(page.match(/<details/g)).toHaveLength(200);
+});
+
+describe.skipIf(!CHROMIUM)("in Chromium the page", () => {
+  it.each(["light", "dark"] as const)("is without faults, axe's too, in %s", async (colorScheme) => {
+    const browser = await startChromium();
+    try {
+      const evaluation = evaluationOf([
+        [HOSTILE, "A trained answer."],
+        ["", "Words, words, more words."],
+      ]);
+      const { page, faults } = await openPage(browser, renderEvaluation(evaluation), { colorScheme });
+      expect(await accessibilityFaults(page)).toEqual([]);
+      expect(await page.locator("main img").count()).toBe(0);
+      expect(faults).toEqual([]);
+    } finally {
+      await browser.close();
+    }
+  });
 });

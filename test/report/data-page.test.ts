@@ -1,5 +1,3 @@
-import { readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { describe, expect, it } from "vitest";
 import { findContamination } from "../../src/data/inspect/contamination.ts";
 import { type InspectionReport, inspectRows } from "../../src/data/inspect/inspect.ts";
@@ -8,9 +6,9 @@ import { readPreferenceRows } from "../../src/data/rows.ts";
 import { loadTokenizer } from "../../src/data/tokenizer.ts";
 import { renderDataPage } from "../../src/report/data-page.ts";
 import { jsonlFile, TWIN_TINY } from "../data/folders.ts";
+import { accessibilityFaults } from "./axe.ts";
 import { CHROMIUM, openPage, startChromium } from "./chromium.ts";
 
-const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 const HOSTILE = `</script><script>alert(1)</script><img src=x onerror=alert(2)>"'>\u202eevil\u0000\u001b[2J`;
 
 async function report(withTokens: boolean): Promise<InspectionReport> {
@@ -59,12 +57,7 @@ describe("the page of an inspection", () => {
       for (const colorScheme of ["light", "dark"] as const) {
         const { page, faults } = await openPage(browser, renderDataPage(await report(true)), { colorScheme });
         expect(faults).toEqual([]);
-        await page.evaluate(await readFile(AXE, "utf8"));
-        const violations = await page.evaluate(async () => {
-          const { axe } = globalThis as unknown as { axe: { run: () => Promise<{ violations: { id: string }[] }> } };
-          return (await axe.run()).violations.map(({ id }) => id);
-        });
-        expect(violations).toEqual([]);
+        expect(await accessibilityFaults(page)).toEqual([]);
         await page.close();
       }
     } finally {

@@ -1,5 +1,4 @@
 import { execFileSync } from "node:child_process";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { Browser, BrowserContextOptions, Page } from "playwright-core";
@@ -11,11 +10,10 @@ import { renderReport } from "../../src/report/run-page.ts";
 import { renderSweepPage } from "../../src/report/sweep-page.ts";
 import type { RunResult, SweepResults } from "../../src/sweep/results.ts";
 import { rootPath } from "../model/golden-model.ts";
+import { accessibilityFaults } from "./axe.ts";
 import { CHROMIUM, type OpenedPage, openPage, startChromium } from "./chromium.ts";
 import { CONFIG, metricsText, RUN, readRun, runFolder } from "./run-folders.ts";
 import { fakeRun, fakeSweep, gridSweep, pendingRun } from "./sweeps.ts";
-
-const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
 /** What would run, or lead astray, if a page let it. */
 const HOSTILE = `</script></style><script>alert(1)</script><img src=x onerror=alert(2)>"'><b onclick=alert(3)>\u202eevil\u0000\u001b[2J\ud800`;
@@ -352,13 +350,8 @@ describe.skipIf(!CHROMIUM)("pages in Chromium", () => {
 
   describe.each(Object.keys(PAGES))("the %s page", (name) => {
     it.each(["light", "dark"] as const)("has no serious fault that axe finds in %s", async (colorScheme) => {
-      const { page } = await openPage(browser, await PAGES[name]!(), { colorScheme, bypassCSP: true });
-      await page.addScriptTag({ path: AXE });
-      const found = await page.evaluate(async () => {
-        const { axe } = globalThis as unknown as { axe: typeof import("axe-core") };
-        return (await axe.run()).violations.map(({ id, impact, nodes }) => ({ id, impact, where: nodes[0]?.html }));
-      });
-      expect(found).toEqual([]);
+      const { page } = await open(await PAGES[name]!(), { colorScheme });
+      expect(await accessibilityFaults(page)).toEqual([]);
     });
 
     it("scrolls on a phone in one direction alone", async () => {
