@@ -1,15 +1,19 @@
-import { appendFile, cp, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { spawn } from "node:child_process";
+import { appendFile, cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { serveLive } from "../src/live/server.ts";
 
-// What the live page costs: npx tsx scripts/live-cost.ts RUN_FOLDER [--history N] [--rate N] [--readers N] [--seconds N]
+// What the live page costs, on Linux: npm run build && npx tsx scripts/live-cost.ts RUN_FOLDER [--history N] [--rate N]
+// [--readers N] [--seconds N]
 //
-// Serves a copy of a run that has N records behind it and makes more at a rate (in a second), to readers that take what
-// comes, and prints the processor time of the whole, as a share of one core. What writes the records, and the readers, are
-// in it: the thread beside a run costs less.
+// `dpo-train report --live` serves a copy of a run that has N records behind it and gets more at a rate (in a second), to
+// readers that take what comes. Prints the processor time of that process as a share of one core: a run has the same in a
+// thread of its own.
+
+const MAIN = fileURLToPath(new URL("../dist/cli/main.js", import.meta.url));
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -37,22 +41,41 @@ try {
   });
   const metrics = path.join(copy, "metrics.jsonl");
   await writeFile(metrics, Array.from({ length: history }, (_, i) => line(i + 1)).join(""));
-  const server = await serveLive({ kind: "run", folder: copy }, 0, console.error);
-  for (let i = 0; i < readers; i++) void read(server.url);
+  const server = spawn(process.execPath, [MAIN, "report", copy, "--live", "0"], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const url = await addressOf(server.stdout);
+  for (let i = 0; i < readers; i++) void read(url).catch(() => {});
   await sleep(5000); // What every page costs once.
-  const [before, startMs] = [process.cpuUsage(), performance.now()];
+  const [beforeMs, startMs] = [await processorMs(server.pid!), performance.now()];
   for (let step = history + 1; performance.now() - startMs < 1000 * seconds; step++) {
     await appendFile(metrics, line(step));
     await sleep(1000 / rate);
   }
-  const { user, system } = process.cpuUsage(before);
-  const share = (user + system) / 1000 / (performance.now() - startMs);
+  const share = ((await processorMs(server.pid!)) - beforeMs) / (performance.now() - startMs);
   console.log(
     JSON.stringify({ history, records_per_second: rate, readers, share_of_a_core: Number(share.toFixed(4)) }),
   );
-  await server.end();
+  server.kill();
 } finally {
   await rm(folder, { recursive: true, force: true });
+}
+
+async function addressOf(output: AsyncIterable<Buffer>): Promise<string> {
+  let text = "";
+  for await (const part of output) {
+    text += part.toString();
+    const address = /^live page: (http:\S+)$/m.exec(text)?.[1];
+    if (address) return address;
+  }
+  throw new Error("it serves nothing");
+}
+
+/** Of user and system, in clock ticks of 10 ms: see proc(5). */
+async function processorMs(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/stat`, "utf8");
+  const [user, system] = text.slice(text.lastIndexOf(")")).split(" ").slice(12, 14).map(Number);
+  return 10 * (user! + system!);
 }
 
 function line(step: number): string {

@@ -6,9 +6,9 @@ import { BEGINNING, type Place, readNew, sizeOf, stampOf } from "./follow.ts";
 import type { LivePage } from "./site.ts";
 
 /** The pages' text is made at most so often, */
-const REFRESH_MS = 2000;
+const REFRESH_MS = 5000;
 /** and takes at most this share of the time. */
-const RENDERING_SHARE = 0.01;
+const RENDERING_SHARE = 0.005;
 /** A reader who takes nothing is cut off: its browser comes back and asks for what it lacks. */
 const MAX_WAITING_BYTES = 8 << 20;
 const MAX_READERS = 32;

@@ -10,8 +10,8 @@ const ADDRESS = "127.0.0.1";
 const LOOPBACK_NAMES = new Set(["127.0.0.1", "localhost", "[::1]"]);
 /** Where pages are shown if nothing else is asked for. */
 export const DEFAULT_PORT = 8008;
-const POLL_MS = 500;
-const BEATS_EVERY = 30;
+const POLL_MS = 1000;
+const BEATS_EVERY = 15;
 /** What the end waits for readers to take the rest. */
 const ENDING_MS = 1000;
 
