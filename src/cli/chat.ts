@@ -2,7 +2,7 @@ import { createInterface } from "node:readline";
 import type { PromptTemplate } from "../config/names.ts";
 import type { Message } from "../data/row-columns.ts";
 import { InputError } from "../errors.ts";
-import type { AnswerRequest } from "../generate/answer.ts";
+import type { AnswerRequest, LogitSource } from "../generate/answer.ts";
 import { encodeConversation } from "../generate/conversation.ts";
 import type { CommandTerminal } from "../terminal.ts";
 
@@ -29,11 +29,13 @@ export class AnswerInterrupt {
 }
 
 export interface ChatOptions {
-  readonly request: Omit<AnswerRequest, "signal" | "promptIds">;
+  readonly request: Omit<AnswerRequest, "generator" | "signal" | "promptIds">;
+  /** Those who answer, each going on with what it has said itself. Their contexts are of one length. */
+  readonly generators: readonly LogitSource[];
   readonly promptTemplate: PromptTemplate;
   readonly interrupt: AnswerInterrupt;
-  /** Writes an answer as it comes, and returns its text. */
-  readonly print: (request: AnswerRequest) => Promise<string>;
+  /** Writes the answer of each generator, and returns their texts. */
+  readonly reply: (turns: readonly AnswerRequest[]) => Promise<string[]>;
   readonly terminal: CommandTerminal;
 }
 
@@ -45,34 +47,39 @@ const COMMANDS = "/reset begins anew, /exit or Ctrl-D ends, Ctrl-C breaks an ans
  * @throws the signal's reason when it is aborted
  */
 export async function chat(options: ChatOptions, signal: AbortSignal): Promise<void> {
-  const { request, promptTemplate, interrupt, print, terminal } = options;
-  const { tokenizer, generator, maxNewTokens, sampling } = request;
-  const { maxPositions } = generator;
+  const { request, generators, promptTemplate, interrupt, reply, terminal } = options;
+  const { tokenizer, maxNewTokens, sampling } = request;
+  const { maxPositions } = generators[0]!;
+  const silent: readonly (readonly Message[])[] = generators.map(() => []);
   terminal.line(COMMANDS);
-  let messages: readonly Message[] = [];
+  let conversations = silent;
   let answers = 0;
   for await (const line of questions(signal)) {
     const text = line.trim();
     if (text === "/exit") return;
-    if (text === "/reset") messages = [];
+    if (text === "/reset") conversations = silent;
     else if (/^\/\w*$/.test(text)) terminal.line(COMMANDS);
     if (text === "" || /^\/\w*$/.test(text)) continue;
-    const asked = [...messages, { role: "user", content: text }];
+    const asked = conversations.map((messages) => [...messages, { role: "user", content: text }]);
     const options = { tokenizer, promptTemplate, maxPositions, maxNewTokens };
-    const encoded = tryEncode(() => encodeConversation(asked, options), terminal);
+    const encoded = tryEncode(() => asked.map((messages) => encodeConversation(messages, options)), terminal);
     if (!encoded) continue;
-    if (encoded.leftOut > 0) {
-      terminal.line(`the first ${encoded.leftOut} messages are left out: the context has ${maxPositions} tokens`);
+    const mostLeftOut = Math.max(...encoded.map(({ leftOut }) => leftOut));
+    if (mostLeftOut > 0) {
+      terminal.line(`the first ${mostLeftOut} messages are left out: the context has ${maxPositions} tokens`);
     }
-    const answer = await print({
+    const turn = {
       ...request,
-      promptIds: encoded.ids,
       sampling: { ...sampling, seed: sampling.seed + answers++ },
       signal: AbortSignal.any([signal, interrupt.begin()]),
-    });
+    };
+    const said = await reply(generators.map((generator, i) => ({ ...turn, generator, promptIds: encoded[i]!.ids })));
     interrupt.end();
     signal.throwIfAborted();
-    messages = [...asked.slice(encoded.leftOut), { role: "assistant", content: answer }];
+    conversations = asked.map((messages, i) => [
+      ...messages.slice(encoded[i]!.leftOut),
+      { role: "assistant", content: said[i]! },
+    ]);
   }
   signal.throwIfAborted();
 }

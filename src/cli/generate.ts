@@ -57,7 +57,7 @@ export function addGenerateCommand(program: Command): void {
     .option("--prompt <text>", "the prompt; without it and --prompt-file, standard input")
     .option("--prompt-file <file>", "file that holds the prompt")
     .option("--chat", "answer each line of standard input with what was said before: /reset, /exit")
-    .option("--compare", "show the base's answer beside that of the adapter")
+    .option("--compare", "show the base's answer beside that of the adapter, also in a chat")
     .option("--prompt-template <name>", `what is put around the prompt: ${PROMPT_TEMPLATES.join(", ")} (default: none)`)
     .option("--max-new-tokens <count>", "longest answer in tokens", "256")
     .option("--temperature <number>", "randomness; 0: always the likeliest token", "0.7")
@@ -72,7 +72,7 @@ export function addGenerateCommand(program: Command): void {
     'dpo-train generate --model examples/twin-tiny/model --prompt-template alpaca --prompt "What is the main theme?"',
     "dpo-train generate --config configs/twin-tiny.yaml --adapter runs/twin-tiny/adapter --prompt-file question.txt",
     'echo "Who are you?" | dpo-train generate --model meta-llama/Llama-3.2-1B-Instruct --prompt-template chat --min-p 0.1',
-    "dpo-train generate --config configs/twin-tiny.yaml --adapter runs/twin-tiny/adapter --chat",
+    "dpo-train generate --config configs/twin-tiny.yaml --adapter runs/twin-tiny/adapter --chat --compare",
     'dpo-train generate --config configs/twin-tiny.yaml --adapter runs/twin-tiny/adapter --compare --prompt "Hello"',
   ]).action((options: GenerateOptions) => {
     const terminal = createTerminal(process.stderr);
@@ -109,10 +109,8 @@ async function readQuestion(options: GenerateOptions, signal: AbortSignal): Prom
   if (model === undefined) {
     throw new InputError("a model is needed: give --model FOLDER, --model OWNER/NAME or --config FILE");
   }
-  if (options.compare && (options.adapter === undefined || options.chat)) {
-    throw new InputError(
-      "--compare needs --adapter, whose answer is shown beside the base's, and a prompt in place of --chat",
-    );
+  if (options.compare && options.adapter === undefined) {
+    throw new InputError("--compare needs --adapter, whose answer is shown beside the base's");
   }
   const promptTemplate = options.promptTemplate ?? config?.prompt_template ?? "none";
   if (!isPromptTemplate(promptTemplate)) {
@@ -197,25 +195,26 @@ async function answer(
         ? positionsFor(promptIds.length, maxNewTokens, config)
         : Math.min(CHAT_POSITIONS, config.maxPositionEmbeddings);
       const loraBuffers = adapter && uploadAdapter(gpu, config, adapter);
-      const generator = new Generator({ gpu, weights, adapter: loraBuffers, maxPositions });
+      const generators = (question.compares ? [null, loraBuffers] : [loraBuffers]).map(
+        (adapter) => new Generator({ gpu, weights, adapter, maxPositions }),
+      );
       await gpu.pipelines.ready();
+      const contextBytes = generators.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
       terminal.line(
         `${name} on ${device.name}: ${mebibytes(gpu.memory.liveBytes)}, of which ` +
-          `${mebibytes(generator.sizeBytes)} for a context of ${tokens(generator.maxPositions)}`,
+          `${mebibytes(contextBytes)} for ${generators.length > 1 ? "two contexts" : "a context"} of ${tokens(maxPositions)}`,
       );
-      const request = { generator, tokenizer, sampling, stopIds, maxNewTokens };
-      if (promptIds && question.compares) {
-        const base = new Generator({ gpu, weights, adapter: null, maxPositions });
-        await gpu.pipelines.ready();
-        const trained = { ...request, promptIds, signal };
-        await compare({ ...trained, generator: base }, trained, question.adapter!, terminal);
-        signal.throwIfAborted();
-      } else if (promptIds) {
-        await print({ ...request, promptIds, signal }, terminal);
+      const request = { tokenizer, sampling, stopIds, maxNewTokens };
+      const endsLine = promptIds === null || process.stdout.isTTY;
+      const reply = async (turns: readonly AnswerRequest[]) =>
+        turns.length > 1
+          ? compare(turns, question.adapter!, terminal)
+          : [await print(turns[0]!, terminal, { endsLine })];
+      if (promptIds) {
+        await reply(generators.map((generator) => ({ ...request, generator, promptIds, signal })));
         signal.throwIfAborted();
       } else {
-        const printTurn = (turn: AnswerRequest) => print(turn, terminal, { endsLine: true });
-        await chat({ request, promptTemplate, interrupt, print: printTurn, terminal }, signal);
+        await chat({ request, generators, promptTemplate, interrupt, reply, terminal }, signal);
       }
     } finally {
       close();
@@ -228,38 +227,38 @@ async function answer(
 /** Narrower columns are hard to read. */
 const LEAST_COLUMNS = 80;
 
-/** Prints both answers: beside each other on a terminal that is wide enough, else one behind the other. */
-async function compare(
-  base: AnswerRequest,
-  trained: AnswerRequest,
-  adapter: string,
-  terminal: Terminal,
-): Promise<void> {
+/**
+ * Prints the base's answer and that of the adapter: beside each other on a terminal that is wide enough, else one behind
+ * the other. Returns their texts.
+ */
+async function compare(turns: readonly AnswerRequest[], adapter: string, terminal: Terminal): Promise<string[]> {
   const headings = ["base", `with ${printable(adapter, 1000)}`] as const;
   const { isTTY, columns = 0 } = process.stdout;
-  if (!isTTY || columns < LEAST_COLUMNS) {
-    for (const [i, request] of [base, trained].entries()) {
-      process.stdout.write(`${i > 0 ? "\n" : ""}${headings[i]}:\n`);
-      await print(request, terminal, { endsLine: true });
-    }
-    return;
-  }
   const answers: string[] = [];
-  for (const [i, request] of [base, trained].entries()) {
+  if (!isTTY || columns < LEAST_COLUMNS) {
+    for (const [i, request] of turns.entries()) {
+      process.stdout.write(`${i > 0 ? "\n" : ""}${headings[i]}:\n`);
+      answers.push(await print(request, terminal, { endsLine: true }));
+    }
+    return answers;
+  }
+  for (const [i, request] of turns.entries()) {
     terminal.status(`${headings[i]} answers`);
     const { text, summary } = await completeAnswer(request);
     terminal.line(`${headings[i]}: ${describe(summary)}`);
-    answers.push(printableLines(text));
+    answers.push(text);
   }
-  const lines = sideBySide(["base", answers[0]!], ["with the adapter", answers[1]!], columns - 1);
+  const [base, trained] = answers.map(printableLines);
+  const lines = sideBySide(["base", base!], ["with the adapter", trained!], columns - 1);
   process.stdout.write(`${lines.join("\n")}\n`);
+  return answers;
 }
 
 /** Streams the answer to standard output. Returns its text. */
 async function print(
   request: AnswerRequest,
   terminal: Terminal,
-  { endsLine = process.stdout.isTTY } = {},
+  { endsLine }: { readonly endsLine: boolean },
 ): Promise<string> {
   const output = process.stdout;
   const unreadable = new AbortController();

@@ -72,7 +72,7 @@ export async function suggestConfig(options: InitOptions, terminal: Terminal, si
     ...schemaLine(file),
     `Suggested by dpo-train init, from what is in the model and the data. docs/config.md lists every key.`,
     "",
-    `  dpo-train --config ${printable(file, 1000)} --dry-run    # checks it, and shows the plan`,
+    `  dpo-train --config ${printable(file, 1000)} --dry-run    # checks it, and shows the data`,
     `  dpo-train --config ${printable(file, 1000)}`,
   ];
   const text = commentedConfig(header, suggestSettings({ model: facts, data, config, given }));

@@ -52,6 +52,7 @@ addPushCommand(program);
 addDataCommand(program);
 addInitCommand(program);
 addCompletionCommand(program);
+pointToOwnHelp(program);
 addTrainCommand(program); // Last: commands inherit the program's settings when they are made, and this one's are its own.
 
 try {
@@ -67,6 +68,15 @@ const [outputError] = outputErrors;
 // A reader that leaves, such as head, has read enough: that is no error.
 if (outputError && outputError.code !== "EPIPE") {
   process.exitCode ||= reportError(fileError("standard output", "write", outputError));
+}
+
+/** What is wrong with the words behind a command is told with the command whose help lists them. */
+function pointToOwnHelp(command: Command, name = "dpo-train"): void {
+  for (const inner of command.commands) {
+    const innerName = `${name} ${inner.name()}`;
+    inner.showHelpAfterError(`(${innerName} --help lists what it takes)`);
+    pointToOwnHelp(inner, innerName);
+  }
 }
 
 /** An option in front of a command is training's, so the command would not see it. */

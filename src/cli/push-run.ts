@@ -7,6 +7,7 @@ import { connectToPush, type PushTarget, UnreachableError } from "../hub/push-co
 import { localKind } from "../hub/resolve.ts";
 import { requireWriteAccess } from "../hub/write-access.ts";
 import { type Publication, preparePublication, push } from "../publish/publication.ts";
+import { quote } from "../sweep/executors/shell.ts";
 import type { Terminal } from "../terminal.ts";
 import { formatSize, printable } from "../text.ts";
 import { readEnvironment } from "../track/environment.ts";
@@ -119,7 +120,7 @@ export function pushCommand(
     ...(revision === "main" ? [] : [`--revision ${revision}`]),
     ...(baseModel === null ? [] : [`--base-model ${baseModel}`]),
   ];
-  return `dpo-train push ${printable(folder, 1000)} ${options.join(" ")}`;
+  return `dpo-train push ${quote(printable(folder, 1000))} ${options.join(" ")}`;
 }
 
 /** Pushes what a finished output folder holds. @param place where the repository is named, as messages begin */

@@ -10,7 +10,7 @@ import { isBranch, isRepositoryName } from "../hub/repository-name.ts";
 import { localKind } from "../hub/resolve.ts";
 import { requireWriteAccess } from "../hub/write-access.ts";
 import { partFolder } from "../publish/finished-run.ts";
-import { type Publication, preparePublication, requireNoOtherModel } from "../publish/publication.ts";
+import { type Publication, preparePublication, requireGoodCard, requireNoOtherModel } from "../publish/publication.ts";
 import { createTerminal, type Terminal } from "../terminal.ts";
 import { formatSize, printable } from "../text.ts";
 import { readEnvironment } from "../track/environment.ts";
@@ -47,7 +47,10 @@ export function addPushCommand(program: Command): void {
     .addOption(new Option("--public", "everybody may see it").conflicts("private"))
     .option("--private", "only the owner may see it (default)")
     .option("--revision <branch>", "the branch, made where there is none (default: main)")
-    .option("--base-model <owner/name>", "where others find the base of an adapter, if it was a folder of this machine")
+    .option(
+      "--base-model <owner/name>",
+      "where others find the base, if it was a folder of this machine; an adapter needs it",
+    )
     .option("--dry-run", "show what would go, with the whole model card, and stop; needs no token");
   addExamples(command, [
     "dpo-train push runs/twin-tiny --to ada/twin-tiny --dry-run",
@@ -85,7 +88,7 @@ async function settingsFor(folder: string, options: PushOptions): Promise<PushSe
     repository,
     revision: revision ?? configured?.revision ?? "main",
     isPrivate: options.private ?? (options.public ? false : (configured?.isPrivate ?? true)),
-    what: what ?? configured?.what ?? (await mergedIfThere(folder)),
+    what: what ?? config?.push_to_hub.what ?? (await mergedIfThere(folder)),
     baseModel: baseModel ?? configured?.baseModel ?? null,
   };
 }
@@ -136,6 +139,7 @@ async function askHub(publication: Publication, place: string, env: Environment,
     const connection = await connectToPush(publication, place, { env, signal });
     const remote = await requireWriteAccess(connection, publication);
     requireNoOtherModel(publication, remote);
+    await requireGoodCard(publication, connection);
     if (remote === null) return `${publication.repository} would be made on ${hubEndpoint(env)}`;
     return `${publication.repository} is on ${hubEndpoint(env)} already, ${remote.isPrivate ? "private" : "public"}, and the token may write there`;
   } catch (error) {

@@ -1,4 +1,4 @@
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import { InputError } from "../errors.ts";
 import { pause } from "../hub/pause.ts";
 import { readRunFiles } from "../report/run-files.ts";
@@ -28,7 +28,7 @@ export function addReportCommand(program: Command): void {
     .description("write report.html into output folders from their files, and compare several runs in one page")
     .argument("<dir...>", "output folders of runs, also of one that goes on or was interrupted")
     .option("--out <file>", `the page of one run, or the comparison of several (${COMPARISON_FILE})`)
-    .option("--live [port]", "show the run in a browser while another process trains it, until Ctrl-C")
+    .option("--live [port]", "show the run in a browser while another process trains it, until Ctrl-C", requirePort)
     .option("--sync", "send to the runs' trackers (report_to) what has not arrived, instead of writing pages")
     .addHelpText(
       "after",
@@ -60,6 +60,12 @@ Examples:
     });
 }
 
+/** A folder behind --live would be taken for its port, and then be missing. */
+function requirePort(text: string): string {
+  if (/^\d+$/.test(text)) return text;
+  throw new InvalidArgumentError("It must be a port; the folder stands in front: dpo-train report DIR --live");
+}
+
 /** Shows a run until the signal. */
 async function showLive(
   option: string | true,
@@ -78,8 +84,9 @@ async function showLive(
   });
 }
 
-async function write(folders: readonly string[], out: string | undefined): Promise<WrittenReport[]> {
+async function write(folders: readonly string[], given: string | undefined): Promise<WrittenReport[]> {
+  const out = given ?? (folders.length > 1 ? COMPARISON_FILE : undefined);
   if (out !== undefined) await requireOwnPage("--out", out);
-  if (folders.length === 1) return [await writeReport(folders[0]!, out)];
-  return writeReports(folders, out ?? COMPARISON_FILE);
+  if (out === undefined || folders.length === 1) return [await writeReport(folders[0]!, out)];
+  return writeReports(folders, out);
 }

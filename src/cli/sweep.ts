@@ -6,6 +6,7 @@ import { DeviceError, ExpectedError, InputError, NonFiniteError } from "../error
 import { incomparableSettings } from "../report/loss-scale.ts";
 import { renderSweepPage } from "../report/sweep-page.ts";
 import { checkSweep, type OpenRun } from "../sweep/check-sweep.ts";
+import { quote } from "../sweep/executors/shell.ts";
 import { mergeBest } from "../sweep/merge-best.ts";
 import { bestRun, readResults } from "../sweep/read-results.ts";
 import { isEnd, type RunStatus, type SweepResults } from "../sweep/results.ts";
@@ -261,8 +262,9 @@ async function reportResults(
   if (run && session) await mergeBest(run, session, terminal, signal);
   else if (run?.export.merged_16bit) {
     const { model, output_dir: folder } = run.config;
+    const shown = (word: string) => quote(printable(word, 1000));
     terminal.line(
-      `to merge the best run: dpo-train merge --model ${printable(model, 1000)} --adapter ${printable(folder, 1000)}/adapter --output ${printable(folder, 1000)}/merged`,
+      `to merge the best run: dpo-train merge --model ${shown(model)} --adapter ${shown(`${folder}/adapter`)} --output ${shown(`${folder}/merged`)}`,
     );
   }
   terminal.line(`results: ${printable(path.join(sweep.folder, "sweep.html"), 1000)}`);

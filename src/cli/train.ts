@@ -34,7 +34,7 @@ export function addTrainCommand(program: Command): void {
     .option("--watch", "notice when the GPU's driver loses work in silence")
     .option("--live [port]", "show the run in a browser while it trains")
     .option("--profile", "time each kernel in steps 2 to 4")
-    .option("--dry-run", "check config, model and data, show the plan, stop")
+    .option("--dry-run", "check config, model and data, show the data, stop")
     .option("--resume [checkpoint]", "continue from the newest checkpoint, or this one")
     // What stands where a command would: without this it is counted, not named.
     .allowExcessArguments()

@@ -167,7 +167,7 @@ export async function request(
 
 const MAX_REASON_BYTES = 64 << 10;
 
-/** What a refusal says: the Hub's header for it, else `error` of its JSON. Never the token, whoever sends it back. */
+/** What a refusal says: the Hub's header for it, else `error` or `errors` of its JSON. Never the token, whoever sends it back. */
 async function reasonOf(response: Response, token: string | undefined): Promise<string | null> {
   const isJson = response.headers.get("content-type")?.startsWith("application/json") ?? false;
   const start = isJson ? await readStart(response) : "";
@@ -189,8 +189,12 @@ async function readStart(response: Response): Promise<string> {
 
 function errorIn(json: string): string | null {
   try {
-    const { error } = JSON.parse(json) as { error?: unknown };
-    return typeof error === "string" ? error : null;
+    const answer: unknown = JSON.parse(json);
+    const { error, errors } = (answer ?? {}) as { error?: unknown; errors?: unknown };
+    if (typeof error === "string") return error;
+    const messages = Array.isArray(errors) ? errors.map((one: { message?: unknown } | null) => one?.message) : [];
+    const texts = messages.filter((message) => typeof message === "string");
+    return texts.length > 0 ? texts.join("; ") : null;
   } catch {
     return null;
   }

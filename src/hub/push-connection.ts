@@ -31,11 +31,14 @@ export class UnreachableError extends InputError {}
 export class RefusedError extends InputError {
   readonly status: number;
   readonly errorCode: string | null;
+  /** In the Hub's words; untrusted. */
+  readonly reason: string | null;
 
-  constructor(message: string, { status, errorCode }: Refusal) {
+  constructor(message: string, { status, errorCode, reason }: Refusal) {
     super(message);
     this.status = status;
     this.errorCode = errorCode;
+    this.reason = reason;
   }
 }
 

@@ -8,7 +8,7 @@ interface ProgressHint {
 }
 
 /** Requests of the Hub's API as it is documented. What else goes to the endpoint is a link that it gave itself. */
-const API = /^\/api\/(repos|models)\/|\.git\/info\/lfs\/objects\/batch$/;
+const API = /^\/api\/((repos|models)\/|validate-yaml$)|\.git\/info\/lfs\/objects\/batch$/;
 
 /**
  * Keeps fetch from copying a body: for a redirect or a password prompt it would hold all of it in memory until the answer

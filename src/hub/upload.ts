@@ -1,5 +1,6 @@
 import { type CommitOutput, type CommitProgressEvent, commitIter, createBranch, createRepo } from "@huggingface/hub";
 import { InputError } from "../errors.ts";
+import { printable } from "../text.ts";
 import { fileError } from "../weights/regular-file.ts";
 import { callHub } from "./http.ts";
 import { type PushConnection, type PushTarget, RefusedError, StaleLinkError } from "./push-connection.ts";
@@ -54,6 +55,25 @@ async function unlessThere(make: () => Promise<unknown>): Promise<void> {
     await make();
   } catch (error) {
     if (!(error instanceof RefusedError) || error.status !== 409) throw error;
+  }
+}
+
+/**
+ * What the Hub holds against the metadata of a model card, which huggingface_hub asks it as well; null for nothing.
+ * @throws InputError where it cannot be asked
+ */
+export async function cardProblem(connection: PushConnection, card: string): Promise<string | null> {
+  const body = JSON.stringify({ content: card, repoType: "model" });
+  const init = { method: "POST", headers: { "content-type": "application/json" }, body };
+  try {
+    await callHub(connection, () => uploadFetch(connection)(`${connection.endpoint}/api/validate-yaml`, init));
+    return null;
+  } catch (error) {
+    if (!(error instanceof RefusedError)) throw error;
+    // Another server than the Hub's own may not look at cards.
+    if (error.status === 404) return null;
+    if (error.status !== 400) throw error;
+    return printable(error.reason ?? "it does not say why", 500);
   }
 }
 

@@ -20,6 +20,8 @@ function templateOf({ run }: CardFacts): PromptTemplate {
 function pythonCode(facts: CardFacts): string {
   const { what, repository, revision, base } = facts;
   const quoted = (text: string) => JSON.stringify(text);
+  const pinned = base !== null && base.commit !== null ? [`revision = ${quoted(base.commit)}`] : [];
+  const at = pinned.length > 0 ? ", revision=revision" : "";
   const place = `${quoted(repository)}${revision === "main" ? "" : `, revision=${quoted(revision)}`}`;
   const load =
     what === "adapter"
@@ -27,9 +29,10 @@ function pythonCode(facts: CardFacts): string {
           "from peft import PeftModel",
           "from transformers import AutoModelForCausalLM, AutoTokenizer",
           "",
-          `base = ${quoted(base ?? "")}`,
-          "tokenizer = AutoTokenizer.from_pretrained(base)",
-          'model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", device_map="auto")',
+          `base = ${quoted(base?.name ?? "")}`,
+          ...pinned,
+          `tokenizer = AutoTokenizer.from_pretrained(base${at})`,
+          `model = AutoModelForCausalLM.from_pretrained(base${at}, dtype="auto", device_map="auto")`,
           `model = PeftModel.from_pretrained(model, ${place})`,
         ]
       : [
@@ -75,7 +78,7 @@ function commands(facts: CardFacts): string[] {
       ? [`dpo-train generate --model ${repository}${revision === "main" ? "" : `@${revision}`} ${ask}`]
       : [
           `hf download ${repository}${revision === "main" ? "" : ` --revision ${revision}`} --local-dir adapter`,
-          `dpo-train generate --model ${base ?? ""} --adapter adapter ${ask}`,
+          `dpo-train generate --model ${base?.name ?? ""}${base?.commit ? `@${base.commit}` : ""} --adapter adapter ${ask}`,
         ];
   return [how, "Or with dpo-train, which needs no Python to answer:", codeBlock(lines.join("\n"), "sh")];
 }

@@ -5,7 +5,7 @@ import { dataSection } from "./card-data.ts";
 import { recipeSection } from "./card-recipe.ts";
 import { resultsSection, sampleSection } from "./card-results.ts";
 import { usageSection } from "./card-usage.ts";
-import type { FinishedRun } from "./finished-run.ts";
+import type { FinishedRun, HubBase } from "./finished-run.ts";
 import { frontMatter } from "./front-matter.ts";
 import type { Licence } from "./licence.ts";
 import { code, codeBlock } from "./markdown.ts";
@@ -17,8 +17,8 @@ export interface CardFacts {
   /** Where the model goes: names that the Hub takes. */
   readonly repository: string;
   readonly revision: string;
-  /** The Hub id of the base; null where it is not on the Hub. */
-  readonly base: string | null;
+  /** Null where it is not on the Hub. */
+  readonly base: HubBase | null;
   /** Of the base; null where it is not known. */
   readonly licence: Licence | null;
 }
@@ -47,7 +47,7 @@ export function modelCard(facts: CardFacts): string {
 function introduction({ run: { run }, what, repository, base }: CardFacts): string {
   const parameters = numberAt(run, "model", "parameters");
   const size = parameters === null ? "" : ` of ${formatCount(parameters)} parameters`;
-  const named = base === null ? `a Llama model${size} that is not on the Hub` : linkTo(base);
+  const named = base === null ? `a Llama model${size}` : linkTo(base);
   const kind = what === "adapter" ? `A LoRA adapter of ${named}` : named.replace(/^a/, "A");
   const merged = what === "merged" ? " The adapter that was trained is folded into the weights." : "";
   return [
@@ -56,8 +56,8 @@ function introduction({ run: { run }, what, repository, base }: CardFacts): stri
   ].join("\n\n");
 }
 
-function linkTo(base: string): string {
-  return `[${base}](https://huggingface.co/${base})`;
+function linkTo({ name, commit }: HubBase): string {
+  return `[${name}](https://huggingface.co/${name})${commit === null ? "" : ` at \`${commit.slice(0, 12)}\``}`;
 }
 
 function licenceSection({ base, licence }: CardFacts): string {

@@ -12,6 +12,7 @@ import { CONFIG_FILE } from "../weights/model-folder.ts";
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from "../weights/peft-adapter.ts";
 import { fileError, openRegularFile, readTextFile } from "../weights/regular-file.ts";
 import { parseStrictJsonObject } from "../weights/strict-json.ts";
+import type { HubBase } from "./finished-run.ts";
 
 export const CARD_FILE = "README.md";
 
@@ -28,13 +29,13 @@ const MAX_JSON_BYTES = 2 ** 24;
 const MAX_CARD_BYTES = 2 ** 22;
 
 /**
- * What of adapter/ or merged/ goes: its files, but for hidden ones. Where one names the model's folder on this machine, it
- * goes without.
+ * What of adapter/ or merged/ goes: its files, but for hidden ones. Where one names a place on this machine, it goes
+ * without.
  *
- * @param base the Hub id of the base; null where none is known
+ * @param base null where none is known
  * @throws InputError where it is no such folder, or an adapter whose base nobody could find
  */
-export async function readContents(folder: string, what: PushedPart, base: string | null): Promise<Contents> {
+export async function readContents(folder: string, what: PushedPart, base: HubBase | null): Promise<Contents> {
   const names = await namesIn(folder, what);
   requireWhole(folder, what, names);
   const files: UploadFile[] = [];
@@ -81,7 +82,7 @@ function requireWhole(folder: string, what: PushedPart, { kept }: { kept: readon
     throw new InputError(`${printable(folder, 1000)} must hold ${missing.join(" and ")}: found none`);
 }
 
-async function uploadFile(file: string, name: string, base: string | null): Promise<UploadFile> {
+async function uploadFile(file: string, name: string, base: HubBase | null): Promise<UploadFile> {
   const text = await rewritten(file, name, base);
   if (text !== null) return textFile(name, text);
   const { handle, sizeBytes } = await openRegularFile(file);
@@ -95,30 +96,38 @@ export function textFile(name: string, text: string): UploadFile {
   return { path: name, sizeBytes: content.size, content };
 }
 
-/** Where transformers and PEFT keep what a model was loaded from. */
-const ORIGINS: Readonly<Record<string, string>> = {
-  [CONFIG_FILE]: "_name_or_path",
-  "tokenizer_config.json": "name_or_path",
+/** Where transformers keeps, or kept, what a model was loaded from. */
+const ORIGINS: Readonly<Record<string, readonly string[]>> = {
+  [CONFIG_FILE]: ["_name_or_path"],
+  "tokenizer_config.json": ["name_or_path", "special_tokens_map_file", "tokenizer_file"],
 };
 
 /** The text of a file that goes otherwise than it is; null where it goes as it is. */
-async function rewritten(file: string, name: string, base: string | null): Promise<string | null> {
+async function rewritten(file: string, name: string, base: HubBase | null): Promise<string | null> {
   if (name === ADAPTER_CONFIG_FILE) return adapterConfig(file, base);
-  const key = ORIGINS[name];
-  if (key === undefined) return null;
+  const keys = ORIGINS[name];
+  if (keys === undefined) return null;
   const text = await readTextFile(file, MAX_JSON_BYTES);
-  const origin = parseStrictJsonObject(text, file).get(key);
-  const isPath = typeof origin === "string" && origin !== "" && !looksLikeHubId(origin);
-  return isPath ? withValues(text, file, { [key]: undefined }) : null;
+  const config = parseStrictJsonObject(text, file);
+  const paths = keys.filter((key) => {
+    const origin = config.get(key);
+    return typeof origin === "string" && origin !== "" && !looksLikeHubId(origin);
+  });
+  return paths.length === 0 ? null : withValues(text, file, Object.fromEntries(paths.map((key) => [key, undefined])));
 }
 
-async function adapterConfig(file: string, base: string | null): Promise<string | null> {
+async function adapterConfig(file: string, base: HubBase | null): Promise<string | null> {
   if (base === null) {
     throw new InputError(
       `${printable(file, 1000)}: the base of the adapter is a folder of this machine, where nobody else finds it: name its Hub id with --base-model owner/name (push_to_hub.base_model), or push the merged model with --what merged`,
     );
   }
   const text = await readTextFile(file, MAX_JSON_BYTES);
-  const key = "base_model_name_or_path";
-  return parseStrictJsonObject(text, file).get(key) === base ? null : withValues(text, file, { [key]: base });
+  const config = parseStrictJsonObject(text, file);
+  const isNamed = config.get("base_model_name_or_path") === base.name;
+  // Of the base, by which AutoPeftModel loads it.
+  const isPinned = (config.get("revision") ?? null) === base.commit;
+  if (isNamed && isPinned) return null;
+  const revision = isPinned ? {} : { revision: base.commit ?? undefined };
+  return withValues(text, file, { base_model_name_or_path: base.name, ...revision });
 }

@@ -7,20 +7,35 @@ import { statusOf } from "../report/run-summary.ts";
 import { printable } from "../text.ts";
 import { numberAt, textAt } from "../train/json-tree.ts";
 
+/** A base that others find on the Hub. */
+export interface HubBase {
+  /** `owner/name` */
+  readonly name: string;
+  /** What was trained on, where it was chosen by a revision; null for the newest of the main branch. */
+  readonly commit: string | null;
+  /** As a config names it: `owner/name` or `owner/name@revision`. */
+  readonly reference: string;
+}
+
 /** What can be pushed: a run that has come to its end. */
 export interface FinishedRun extends RunFiles {
-  /** Its base as `owner/name` or `owner/name@revision`; null where that is a folder of this machine. */
-  readonly hubBase: string | null;
+  /** Null where its base is a folder of this machine. */
+  readonly hubBase: HubBase | null;
 }
 
 /** @throws InputError where the folder holds no run, or one that has not come to its end */
 export async function readFinishedRun(folder: string): Promise<FinishedRun> {
   const files = await readRunFiles(folder);
   requireFinished(files);
-  const reference = textAt(files.run, "model", "reference");
+  return { ...files, hubBase: hubBaseOf(files) };
+}
+
+function hubBaseOf({ run }: RunFiles): HubBase | null {
+  const [reference, commit] = [textAt(run, "model", "reference"), textAt(run, "model", "commit")];
   // A relative path may look like an id: a model of the Hub is known by its commit.
-  const isOfHub = textAt(files.run, "model", "commit") !== null && reference !== null && looksLikeHubId(reference);
-  return { ...files, hubBase: isOfHub ? reference : null };
+  if (commit === null || reference === null || !looksLikeHubId(reference)) return null;
+  const [name = "", revision] = reference.split("@");
+  return { name, commit: revision !== undefined && /^[0-9a-f]{40}$/.test(commit) ? commit : null, reference };
 }
 
 function requireFinished(files: RunFiles): void {

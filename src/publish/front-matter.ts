@@ -6,7 +6,7 @@ import { dataRepositories } from "./card-data.ts";
 export function frontMatter({ run, what, base, licence }: CardFacts): string {
   const datasets = dataRepositories(run);
   const metadata = {
-    ...(base !== null && { base_model: base, base_model_relation: what === "adapter" ? "adapter" : "finetune" }),
+    ...(base !== null && { base_model: base.name, base_model_relation: what === "adapter" ? "adapter" : "finetune" }),
     library_name: what === "adapter" ? "peft" : "transformers",
     pipeline_tag: "text-generation",
     ...licence,

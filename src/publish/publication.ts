@@ -1,7 +1,14 @@
 import type { PushedPart } from "../config/names.ts";
 import { InputError } from "../errors.ts";
 import type { PushConnection, PushTarget } from "../hub/push-connection.ts";
-import { makeRepository, type Uploaded, type UploadFile, type UploadProgress, uploadFiles } from "../hub/upload.ts";
+import {
+  cardProblem,
+  makeRepository,
+  type Uploaded,
+  type UploadFile,
+  type UploadProgress,
+  uploadFiles,
+} from "../hub/upload.ts";
 import type { RemoteRepository } from "../hub/write-access.ts";
 import { printable } from "../text.ts";
 import { modelCard } from "./card.ts";
@@ -33,10 +40,12 @@ export interface Publication extends PublicationRequest {
 export async function preparePublication(request: PublicationRequest): Promise<Publication> {
   const { folder, what, repository, revision, baseModel } = request;
   const run = await readFinishedRun(folder);
-  const reference = baseModel ?? run.hubBase;
-  const base = reference?.split("@")[0] ?? null;
+  const base =
+    baseModel === null || baseModel === run.hubBase?.name
+      ? run.hubBase
+      : { name: baseModel, commit: null, reference: baseModel };
   const { files, ownCard, leftOut } = await readContents(partFolder(folder, what), what, base);
-  const licence = reference === null ? null : await licenceOf(reference);
+  const licence = base === null ? null : await licenceOf(base.reference);
   const card = ownCard ?? modelCard({ run, what, repository, revision, base, licence });
   const all = [...files, textFile(CARD_FILE, card)].sort((a, b) => (a.path < b.path ? -1 : 1));
   return { ...request, files: all, card, isOwnCard: ownCard !== null, leftOut };
@@ -60,6 +69,18 @@ export function requireNoOtherModel({ repository, files }: Publication, remote: 
   );
 }
 
+/** Refuses a card that the Hub would refuse when everything has been sent. @throws InputError */
+export async function requireGoodCard(
+  { folder, what, card, isOwnCard }: Publication,
+  connection: PushConnection,
+): Promise<void> {
+  const problem = await cardProblem(connection, card);
+  if (problem === null) return;
+  const part = printable(partFolder(folder, what), 1000);
+  const remedy = isOwnCard ? `mend ${part}/${CARD_FILE}` : `put a ${CARD_FILE} of your own into ${part}`;
+  throw new InputError(`${connection.subject}: the Hub refuses the metadata of the model card: ${problem}; ${remedy}`);
+}
+
 /** Sends it all, as one commit. @throws InputError; the signal's reason when it is aborted */
 export async function push(
   publication: Publication,
@@ -68,6 +89,7 @@ export async function push(
   onProgress: (progress: UploadProgress) => void,
 ): Promise<Uploaded> {
   requireNoOtherModel(publication, remote);
+  await requireGoodCard(publication, connection);
   await makeRepository(connection, publication, remote);
   const title = `Upload ${publication.what === "adapter" ? "LoRA adapter" : "merged model"} with dpo-train`;
   return uploadFiles(connection, publication, publication.files, title, onProgress);

@@ -76,6 +76,22 @@ describe("the answer on standard output is transformers'", () => {
     expect(without).toMatchObject({ code: 2, stderr: expect.stringContaining("--compare needs --adapter") });
   });
 
+  it("with --chat --compare of both, each going on with its own answers", async () => {
+    const input = "Who are you?\nAnd then?\n";
+    const chat = [...["--model", MODEL, "--chat"], ...["--temperature", "0", "--max-new-tokens", "3"]];
+    const adapter = ["--adapter", adapted.adapter!];
+    const [base, trained] = [await run(chat, { input }), await run([...chat, ...adapter], { input })];
+    const both = await run([...chat, ...adapter, "--compare"], { input });
+    const answersOf = ({ stdout }: { stdout: string }) => stdout.trimEnd().split("\n");
+    const expected = answersOf(base).map(
+      (answer, i) => `base:\n${answer}\n\nwith ${adapted.adapter}:\n${answersOf(trained)[i]}\n`,
+    );
+    expect(both).toMatchObject({ code: 0, stdout: expected.join("") });
+    expect(expected).toHaveLength(2);
+    expect(base.stdout).not.toBe(trained.stdout);
+    expect(both.stderr).toMatch(/ for two contexts of \d+ tokens$/m);
+  });
+
   it("with --prompt-file, longer than a chunk", async () => {
     const file = await temporaryFile("prompt.txt", `${longBase!.prompt}\r\n`);
     const { code, stdout } = await run([...argumentsOf(longBase!), "--prompt-file", file, ...GREEDY]);

@@ -69,6 +69,7 @@ describe("--live", () => {
   it.each([
     [["report", "a", "b", "--live"], "--live shows one run, found 2 folders: name one"],
     [["report", "a", "--live", "0", "--sync"], "--live writes and sends nothing: remove --out and --sync"],
+    [["report", "--live", "runs/one"], "'runs/one' is invalid. It must be a port; the folder stands in front"],
     [["report", "no-such-folder", "--live", "0"], "no-such-folder must be the output folder of a run"],
   ])("is refused for %j", async (args, message) => {
     const { code, stderr } = await dpoTrain(args);

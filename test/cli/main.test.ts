@@ -5,6 +5,7 @@ import { dpoTrain, start } from "./process.ts";
 
 const { version } = JSON.parse(readFileSync(rootPath("package.json"), "utf8"));
 const HINT = "(dpo-train --help lists the commands and options)\n";
+const hintOf = (command: string) => `(dpo-train ${command} --help lists what it takes)\n`;
 
 describe("help", () => {
   it.each([["--help"], ["-h"], ["help"]])("%s fits a screen of 80 columns and 24 lines", async (option) => {
@@ -108,10 +109,11 @@ it.each<[string[], string]>([
   [["--config"], `option '--config <file>' argument missing\n${HINT}`],
   [["--config", "nowhere.yaml"], "nowhere.yaml: cannot read the config: there is no such file\n"],
   [["--config", "configs"], "configs: a config must be a file, got a folder\n"],
-  [["devices", "all"], `too many arguments for 'devices'. Expected 0 arguments but got 1.\n${HINT}`],
-  [["devices", "--device", "software"], `unknown option '--device'\n${HINT}`],
+  [["devices", "all"], `too many arguments for 'devices'. Expected 0 arguments but got 1.\n${hintOf("devices")}`],
+  [["devices", "--device", "software"], `unknown option '--device'\n${hintOf("devices")}`],
   [["--device", "software", "devices"], `--device must stand behind the command: dpo-train devices --option\n${HINT}`],
-  [["merge", "--model", "m"], `required option '--adapter <folder>' not specified\n${HINT}`],
+  [["merge", "--model", "m"], `required option '--adapter <folder>' not specified\n${hintOf("merge")}`],
+  [["data", "build"], `required option '--articles <file>' not specified\n${hintOf("data build")}`],
 ])("%j is refused with exit code 2", async (args, message) => {
   const { code, stdout, stderr } = await dpoTrain(args);
   expect({ code, stdout }).toEqual({ code: 2, stdout: "" });

@@ -2,10 +2,11 @@ import { existsSync } from "node:fs";
 import { cp, readdir, readFile, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { pushCommand } from "../../src/cli/push-run.ts";
 import { dumpConfig } from "../../src/config/dump.ts";
 import { parseSweep } from "../../src/config/sweep.ts";
 import { remoteModel, startPushHub, TOKEN } from "../hub/loopback-push.ts";
-import { BASE, finishedFolder, MERGED_FILES } from "../publish/finished-folder.ts";
+import { BASE, finishedFolder, HUB_CONFIG, MERGED_FILES } from "../publish/finished-folder.ts";
 import { RUN } from "../report/run-folders.ts";
 import { temporaryFolder } from "../weights/fixtures.ts";
 import { dpoTrain, ended, start } from "./process.ts";
@@ -28,6 +29,15 @@ describe("dpo-train push --dry-run", () => {
     expect(stdout).toContain("rafailov2023direct");
   });
 
+  it("takes the merged model where there is one, unless push_to_hub.what says otherwise", async () => {
+    const show = async (more: string) => {
+      const config = `${HUB_CONFIG}export: {merged_16bit: false}\npush_to_hub: {repo: ${NAME}${more}}\n`;
+      return (await dpoTrain(["push", await finishedFolder({ config }), "--dry-run"], { environment: OFFLINE })).stdout;
+    };
+    expect(await show("")).toMatch(/^would push merged\/ /);
+    expect(await show(", what: adapter")).toMatch(/^would push adapter\/ /);
+  });
+
   it("asks the Hub where it can, and changes nothing there", async () => {
     const hub = await startPushHub();
     const command = ["push", await finishedFolder(), "--to", NAME, "--what", "adapter", "--public", "--dry-run"];
@@ -39,7 +49,8 @@ describe("dpo-train push --dry-run", () => {
       code: 2,
       stderr: expect.stringContaining("holds another model, of which model.safetensors"),
     });
-    expect(hub.seen.every(({ method }) => method === "GET")).toBe(true);
+    const reads = hub.seen.every(({ method, path }) => method === "GET" || path === "/api/validate-yaml");
+    expect({ reads, violations: hub.violations }).toEqual({ reads: true, violations: [] });
   });
 });
 
@@ -59,6 +70,19 @@ describe("dpo-train push", () => {
     expect(hub.seen.filter(({ method }) => method === "PUT")).toHaveLength(2);
     expect(hub.violations).toEqual([]);
     expect(first.stdout + again.stdout).not.toContain(TOKEN);
+  });
+
+  it("sends nothing where the Hub would refuse the model card in the end", async () => {
+    const hub = await startPushHub();
+    const body = JSON.stringify({ errors: [{ message: '"license" must be one of [mit]' }], warnings: [] });
+    const headers = { "content-type": "application/json" };
+    hub.fault = ({ path }) => (path === "/api/validate-yaml" ? { status: 400, headers, body } : null);
+    const folder = await finishedFolder({ files: { "merged/README.md": "---\nlicense: free\n---\n" } });
+    const { code, stderr } = await dpoTrain(["push", folder, "--to", NAME], { environment: hub.environment });
+    expect(code).toBe(2);
+    const refusal = 'the Hub refuses the metadata of the model card: "license" must be one of [mit]';
+    expect(stderr).toContain(`${refusal}; mend ${folder}/merged/README.md`);
+    expect(hub.models.size + hub.objects.size).toBe(0);
   });
 
   it("ends at once on Ctrl-C, and the same command completes it", async () => {
@@ -107,6 +131,13 @@ describe("dpo-train push", () => {
     expect(code).toBe(2);
     expect(stderr).toMatch(new RegExp(message));
   });
+});
+
+it("names the command that pushes the rest as a shell takes it", () => {
+  const settings = { repository: NAME, revision: "main", isPrivate: false, what: "merged", baseModel: null } as const;
+  expect(pushCommand(settings, "runs/it's mine")).toBe(
+    `dpo-train push 'runs/it'\\''s mine' --to ${NAME} --what merged --public`,
+  );
 });
 
 describe("a sweep with push_to_hub", () => {

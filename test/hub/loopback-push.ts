@@ -148,6 +148,7 @@ export async function startPushHub(): Promise<PushHub> {
       return complete(url, jsonOf(headers, body, "application/vnd.git-lfs+json"));
     if (headers.authorization !== `Bearer ${TOKEN}`) throw new Refusal(401, `Invalid token ${headers.authorization}`);
     if (route === "GET /api/whoami-v2") return hub.account;
+    if (route === "POST /api/validate-yaml") return validate(jsonOf(headers, body));
     if (route === "POST /api/repos/create") return create(jsonOf(headers, body));
     const batch = /^POST \/([^/]+\/[^/]+)\.git\/info\/lfs\/objects\/batch$/.exec(route);
     if (batch) return batchOf(batch[1]!, headers, jsonOf(headers, body, "application/vnd.git-lfs+json"));
@@ -163,6 +164,11 @@ export async function startPushHub(): Promise<PushHub> {
     require(what === "commit", `no such route: ${route}`);
     require(headers["content-type"] === "application/x-ndjson", "a commit is NDJSON");
     return commit(name, model, files, body.toString("utf8"));
+  }
+
+  function validate({ content, repoType }: Json): unknown {
+    require(typeof content === "string" && repoType === "model", "content and repoType");
+    return { errors: [], warnings: [] };
   }
 
   function create({ type, name, organization, visibility }: Json): unknown {

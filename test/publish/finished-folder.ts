@@ -4,7 +4,7 @@ import { CONFIG, metricsText, RUN, runFolder } from "../report/run-folders.ts";
 import { patternBytes } from "../weights/fixtures.ts";
 
 export const BASE = "meta-llama/Llama-3.2-1B";
-const COMMIT = "0123456789abcdef0123456789abcdef01234567";
+export const COMMIT = "0123456789abcdef0123456789abcdef01234567";
 
 /** run.json of a run on a model and data of the Hub. */
 export const HUB_RUN = {

@@ -8,7 +8,7 @@ import { licenceIn } from "../../src/publish/licence.ts";
 import { code, codeBlock } from "../../src/publish/markdown.ts";
 import { type PublicationRequest, preparePublication } from "../../src/publish/publication.ts";
 import { RUN, runFolder } from "../report/run-folders.ts";
-import { BASE, finishedFolder, HUB_CONFIG, HUB_RUN, LOCAL_RUN, MERGED_FILES } from "./finished-folder.ts";
+import { BASE, COMMIT, finishedFolder, HUB_CONFIG, HUB_RUN, LOCAL_RUN, MERGED_FILES } from "./finished-folder.ts";
 
 const request = (folder: string, more: Partial<PublicationRequest> = {}): PublicationRequest => ({
   ...{ folder, what: "merged", repository: "ada/llama-dpo", revision: "main", isPrivate: true, baseModel: null },
@@ -52,7 +52,22 @@ describe("what goes", () => {
     expect(await readFile(join(folder, "adapter/adapter_config.json"), "utf8")).toContain("/home/alice");
   });
 
-  it("takes the model's old place out of config.json and tokenizer_config.json", async () => {
+  it("pins the base of an adapter that was trained on one of its revisions", async () => {
+    const run = { ...HUB_RUN, model: { ...HUB_RUN.model, reference: `${BASE}@v2` } };
+    const folder = await finishedFolder({ run });
+    const { files, card } = await preparePublication(request(folder, { what: "adapter" }));
+    const config = files.find(({ path }) => path === "adapter_config.json")!.content as Blob;
+    expect(JSON.parse(await config.text())).toMatchObject({ base_model_name_or_path: BASE, revision: COMMIT });
+    expect(metadataOf(card)).toMatchObject({ base_model: BASE });
+    expect(card).toContain(
+      `revision = "${COMMIT}"\ntokenizer = AutoTokenizer.from_pretrained(base, revision=revision)`,
+    );
+    expect(card).toContain(`dpo-train generate --model ${BASE}@${COMMIT} --adapter adapter`);
+    const other = await preparePublication(request(folder, { what: "adapter", baseModel: "ada/copy" }));
+    expect(other.card).not.toContain("revision");
+  });
+
+  it("takes the places on this machine out of config.json and tokenizer_config.json", async () => {
     const files = {
       "merged/config.json": '{"_name_or_path": "/home/alice/llama", "rms_norm_eps": 1e-05}',
       "merged/tokenizer_config.json": '{"name_or_path": "meta-llama/Llama-3.2-1B"}',
@@ -61,6 +76,15 @@ describe("what goes", () => {
     const content = (name: string) => sent.find(({ path }) => path === name)!.content;
     expect(await (content("config.json") as Blob).text()).toBe('{\n  "rms_norm_eps": 1e-05\n}\n');
     expect(content("tokenizer_config.json")).toBeInstanceOf(URL);
+    const old = {
+      name_or_path: "a/b",
+      tokenizer_file: "/home/alice/tokenizer.json",
+      special_tokens_map_file: "/root/x",
+    };
+    const folder = await finishedFolder({ files: { "merged/tokenizer_config.json": JSON.stringify(old) } });
+    const again = (await preparePublication(request(folder))).files;
+    const config = again.find(({ path }) => path === "tokenizer_config.json")!.content as Blob;
+    expect(JSON.parse(await config.text())).toEqual({ name_or_path: "a/b" });
   });
 
   it("takes the user's own model card as it stands, and tells what else lies there", async () => {
@@ -123,6 +147,19 @@ describe("the model card", () => {
     expect(card).toContain(String.raw`### Instruction:\nWhat is a preference?`);
   });
 
+  it("tells of the adapter that training began with, and of a base in 4 bits", async () => {
+    const plain = (await preparePublication(request(await finishedFolder()))).card;
+    expect(plain).not.toMatch(/Training began with|NF4/);
+    const run = { ...HUB_RUN, sha256: { init_adapter: "cd".repeat(32) } };
+    const config = `${HUB_CONFIG}init_adapter: "/home/alice/sft"\nload_in_4bit: true\n`;
+    const { card } = await preparePublication(request(await finishedFolder({ run, config })));
+    expect(card).toContain(
+      `Training began with an adapter that was there before (SHA-256 of its weights \`${"cd".repeat(32)}\`)`,
+    );
+    expect(card).toMatch(/projections in 4 bits \(NF4\)/);
+    expect(card).not.toContain("alice");
+  });
+
   it("names no path, data set, user or host of this machine", async () => {
     const config = HUB_CONFIG.replace(BASE, "/home/alice/secret-models/llama")
       .replace("ada/pairs", "/home/alice/secret-data/pairs.jsonl")
@@ -134,6 +171,8 @@ describe("the model card", () => {
     }
     expect(metadataOf(card)).not.toHaveProperty("base_model");
     expect(metadataOf(card)).not.toHaveProperty("datasets");
+    // Whether its base is on the Hub under some name nobody has said.
+    expect(card).toContain("\nA Llama model of 8.03 billion parameters, trained with");
     expect(card).toContain("ab".repeat(32)); // By which its owner knows it again.
   });
 

@@ -186,6 +186,13 @@ describe("dpo-train report", () => {
     onTestFinished(() => process.chdir(before));
     expect((await report(one, two)).output).toContain("wrote comparison.html\n");
     expect(await shownBy(join(here, "comparison.html"))).toContain("2 runs compared");
+    await writeFile(join(here, "comparison.html"), "<p>My own.</p>");
+    const { code, output } = await report(one, two);
+    expect([code, output]).toEqual([
+      2,
+      expect.stringContaining("comparison.html is there and is no page of dpo-train"),
+    ]);
+    expect(await textOf(join(here, "comparison.html"))).toBe("<p>My own.</p>");
   });
 
   it("never writes over a file that is none of its pages", async () => {
