@@ -31,6 +31,8 @@ export interface ViewData {
   readonly lines: readonly LineData[];
   /** The range of the y axis; from the data where there is none. */
   readonly range?: readonly [number, number];
+  /** Whether the y axis of data begins at 0, for amounts: a little more or less is to look like little. */
+  readonly isFromZero?: boolean;
   /** Drawn across the chart for comparison. */
   readonly guide?: { readonly value: number; readonly label: string };
 }

@@ -146,6 +146,7 @@ export function renderRunCharts(run: RunFiles): RunCharts {
       label: title,
       lines: found,
       ...(isShare ? { range: SHARE_RANGE } : {}),
+      ...(isOfPerformance ? { isFromZero: true } : {}),
       ...(guide ? { guide } : {}),
     };
     const chart = { id: `chart-${id}`, views: [view] };

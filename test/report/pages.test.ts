@@ -234,6 +234,8 @@ describe.skipIf(!CHROMIUM)("pages in Chromium", () => {
         [1, 2, 3, 4],
         [1001, 1002, 1003, 1004],
       ]);
+      const axis = await page.evaluate(() => dpoTrainPage.charts.get("chart-throughput")!.plot().scales.y!.min);
+      expect(axis).toBe(0);
       expect((await plotted(page, "chart-memory")).slice(1)).toEqual([Array(4).fill(22.5), Array(4).fill(1.25)]);
       expect(await page.locator(".cards").textContent()).toContain("training left18:00"); // 36 steps of half a minute.
       expect(await report({ "performance.jsonl": text })).not.toContain("training left");

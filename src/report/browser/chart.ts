@@ -157,7 +157,8 @@ function plotOptions(
         range: (_, low, high) => {
           if (view.range) return [...view.range];
           // null where no line is shown.
-          return low === null || high === null ? [0, 1] : paddedRange(low, high);
+          if (low === null || high === null) return [0, 1];
+          return view.isFromZero && low >= 0 ? [0, paddedRange(0, high)[1]] : paddedRange(low, high);
         },
       },
     },
