@@ -40,7 +40,7 @@ export function trackRuns(configs: readonly TrackedConfig[], terminal: Terminal)
     },
     end,
     endAll: async () => {
-      for (const folder of [...running.keys()]) await end(folder);
+      await Promise.all([...running.keys()].map(end)); // Of a sweep with turns many wait, and each may take its time.
     },
   };
 }

@@ -186,7 +186,7 @@ async function runOne(
   sweep: Sweep,
   only: string,
   session: SessionRequest,
-  { stopWorse, dryRun = false }: SweepOptions,
+  { stopWorse, live, dryRun = false }: SweepOptions,
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<void> {
@@ -203,7 +203,9 @@ async function runOne(
   };
   const hooks = { onRunStart: tracking.start, onRunPause: onRunEnd, onRunEnd };
   const options = { session, stopWorse: stopWorse !== undefined, ...hooks };
-  const [failed] = await trainSweep(sweep, [{ run, index }], new Inputs(), options, terminal, signal);
+  const [failed] = await withLive(live, { kind: "run", folder: run.config.output_dir }, terminal, () =>
+    trainSweep(sweep, [{ run, index }], new Inputs(), options, terminal, signal),
+  );
   if (failed) throw failed.error;
 }
 

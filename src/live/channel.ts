@@ -19,7 +19,7 @@ interface Reader {
   places: readonly Place[];
   /** What its `main` holds, by its hash. */
   shown: string | null;
-  /** The charts that its page was made with. */
+  /** The charts that its page was made with, by their hash. */
   readonly charts: string;
 }
 
@@ -33,6 +33,7 @@ export class Channel {
   readonly #readers = new Set<Reader>();
   #stamp = "";
   #nextRefreshMs = 0;
+  #reloading = 0;
 
   constructor(page: LivePage) {
     this.#page = page;
@@ -43,7 +44,7 @@ export class Channel {
     // Asked for before its files are read: what comes between is sent again, and replaces itself.
     const sizes = await Promise.all(this.#page.followed.map(({ path }) => sizeOf(path)));
     const page = await this.#page.read();
-    const query = new URLSearchParams({ charts: hashOfCharts(page), from: sizes.join(",") });
+    const query = new URLSearchParams({ charts: this.#hashOfCharts(page), from: sizes.join(",") });
     return renderPage({ ...page, events: `./events?${query}` });
   }
 
@@ -61,6 +62,7 @@ export class Channel {
     response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8" });
     const reader: Reader = { response, places, shown: null, charts: query.get("charts") ?? "" };
     this.#readers.add(reader);
+    this.#reloading = Math.max(0, this.#reloading - 1);
     response.on("close", () => this.#readers.delete(reader));
     response.write("retry: 2000\n\n");
     this.#stamp = ""; // What was last sent to others may be older than this reader's page.
@@ -78,12 +80,20 @@ export class Channel {
     await this.#refresh();
   }
 
-  /** Sends the rest, and that it is the rest. */
-  async end(): Promise<void> {
-    if (this.#readers.size > 0) {
-      for (const reader of this.#readers) await this.#sendRecords(reader);
-      await this.#refresh();
-    }
+  /** Sends the rest. */
+  async finish(): Promise<void> {
+    if (this.#readers.size === 0) return;
+    for (const reader of this.#readers) await this.#sendRecords(reader);
+    await this.#refresh();
+  }
+
+  /** Whether a reader was told to load the page anew, and has not come back yet. */
+  get isReloading(): boolean {
+    return this.#reloading > 0;
+  }
+
+  /** Says that nothing will come any more. */
+  end(): void {
     for (const { response } of this.#readers) response.end("event: end\ndata: \n\n");
   }
 
@@ -95,8 +105,9 @@ export class Channel {
   async #refresh(): Promise<void> {
     const startMs = performance.now();
     const page = await this.#page.read();
-    const [main, charts] = [renderMain(page), hashOfCharts(page)];
+    const [main, charts] = [renderMain(page), this.#hashOfCharts(page)];
     const hash = hashOf(main);
+    this.#reloading = [...this.#readers].filter((reader) => reader.charts !== charts).length;
     for (const reader of this.#readers) {
       if (reader.charts !== charts) send(reader, "reload", "");
       else if (reader.shown !== hash) send(reader, "main", main);
@@ -107,16 +118,24 @@ export class Channel {
   }
 
   async #sendRecords(reader: Reader): Promise<void> {
-    const found = await Promise.all(
-      this.#page.followed.map(({ path }, i) => readNew(path, reader.places[i] ?? BEGINNING)),
-    );
-    reader.places = found.map(({ end }) => end);
-    const id = reader.places.map(({ offsetBytes }) => offsetBytes).join(",");
-    for (const [i, { records }] of found.entries()) {
-      if (records.length === 0) continue;
-      const event: LiveRecords = { run: this.#page.followed[i]!.run, records };
-      send(reader, "records", event, id);
+    const places: Place[] = [];
+    const events: LiveRecords[] = [];
+    // One after the other: a sweep may have more files than a process may open.
+    for (const [i, { path, run }] of this.#page.followed.entries()) {
+      const { records, end } = await readNew(path, reader.places[i] ?? BEGINNING);
+      places.push(end);
+      if (records.length > 0) events.push({ run, records });
     }
+    reader.places = places;
+    const id = places.map(({ offsetBytes }) => offsetBytes).join(",");
+    // The place is behind all of them: a browser that gets some alone comes back for the others.
+    const last = events.length - 1;
+    for (const [i, event] of events.entries()) send(reader, "records", event, i === last ? id : undefined);
+  }
+
+  /** Of the charts and whose they are: another run may come to the same address. */
+  #hashOfCharts({ data }: Page): string {
+    return hashOf(JSON.stringify([this.#page.followed, data?.charts ?? []]));
   }
 }
 
@@ -127,10 +146,6 @@ function send({ response }: Reader, event: string, data: unknown, id?: string): 
   }
   // JSON has no line feed in it, which would end the event's data.
   response.write(`event: ${event}\n${id === undefined ? "" : `id: ${id}\n`}data: ${JSON.stringify(data)}\n\n`);
-}
-
-function hashOfCharts({ data }: Page): string {
-  return hashOf(JSON.stringify(data?.charts ?? []));
 }
 
 function hashOf(text: string): string {

@@ -14,6 +14,9 @@ const POLL_MS = 1000;
 const BEATS_EVERY = 15;
 /** What the end waits for readers to take the rest. */
 const ENDING_MS = 1000;
+/** What it waits for pages that are being loaded anew, which would find nobody; looked at so often. */
+const RELOADING_MS = 2000;
+const RELOADING_POLL_MS = 50;
 
 /** Sent with everything: no other site may read, frame or keep it. */
 const HEADERS = {
@@ -61,8 +64,13 @@ export async function serveLive(
   const close = async () => {
     stop.abort();
     await following;
+    for (const channel of channels.values()) await channel.finish().catch((error: Error) => onProblem(error.message));
+    const isReloading = () => [...channels.values()].some((channel) => channel.isReloading);
+    for (let waitedMs = 0; waitedMs < RELOADING_MS && isReloading(); waitedMs += RELOADING_POLL_MS) {
+      await pause(RELOADING_POLL_MS, undefined);
+    }
     const closed = new Promise((resolve) => server.close(resolve));
-    for (const channel of channels.values()) await channel.end().catch((error: Error) => onProblem(error.message));
+    for (const channel of channels.values()) channel.end();
     server.closeIdleConnections();
     const timer = setTimeout(() => server.closeAllConnections(), ENDING_MS);
     await closed;

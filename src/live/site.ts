@@ -9,6 +9,7 @@ import type { Page } from "../report/shell.ts";
 import { sweepPage } from "../report/sweep-page.ts";
 import { readResults } from "../sweep/read-results.ts";
 import { METRICS_FILE, PERFORMANCE_FILE } from "../train/run-folder.ts";
+import { stampOf } from "./follow.ts";
 
 /** What there is to see: one run, or the runs of a sweep. */
 export type Shown =
@@ -54,10 +55,11 @@ function runPage(pagePath: string, folder: string): LivePage {
     followed: [METRICS_FILE, PERFORMANCE_FILE].map((name) => ({ run: 0, path: path.join(folder, name) })),
     files: filesOf(folder),
     read: async () => {
+      const isBegun = (await Promise.all(filesOf(folder).map(stampOf))).some((stamp) => stamp !== "");
       try {
         return reportPage(await readRunFiles(folder));
       } catch (error) {
-        if (!(error instanceof InputError)) throw error;
+        if (isBegun || !(error instanceof InputError)) throw error;
         return pageOfNothing(folder);
       }
     },

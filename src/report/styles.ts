@@ -32,7 +32,7 @@ bdi { unicode-bidi: isolate; }
 
 #connection { position: fixed; z-index: 1; bottom: 0; right: 0; margin: 0; padding: 0.1rem 0.7rem; font-size: 0.85rem; color: var(--text-muted); background: var(--surface); border: 1px solid var(--border); border-width: 1px 0 0 1px; border-start-start-radius: 0.5rem; }
 #connection[data-state="open"] { color: var(--good); }
-#connection[data-state="lost"] { color: var(--bad); }
+#connection:is([data-state="lost"], [data-state="refused"]) { color: var(--bad); }
 
 .status { display: inline-block; padding: 0 0.5em; border: 1px solid; border-radius: 1em; font-size: 0.85rem; white-space: nowrap; }
 .status.done { color: var(--good); }

@@ -21,7 +21,10 @@ export interface TrainSweepOptions {
    * all others before it goes on.
    */
   readonly stopWorse: boolean;
-  /** Called with the folder of each run whose files are there, before its first step and before each of its turns. */
+  /**
+   * Called with the folder of each run whose files are there, before its first step, before each of its turns, and before
+   * it is ended while it waits.
+   */
   readonly onRunStart: (folder: string) => void;
   /** Called with the folder of each run that waits for its next turn. */
   readonly onRunPause: (folder: string) => Promise<void>;
@@ -58,10 +61,10 @@ export async function trainSweep(
     while (open.size > 0) {
       const next = takeTurns ? await leastAdvanced(open) : [...open][0]!;
       const { name, config } = next.run;
-      const reason = takeTurns ? await lagsBehind(sweep, config.output_dir) : null;
+      const reason = takeTurns ? await stopWhereItLags(sweep, config.output_dir, terminal, signal) : null;
       if (reason !== null) {
         terminal.line(`${printable(name)} is stopped: ${reason}`);
-        await markStopped(config.output_dir, reason);
+        options.onRunStart(config.output_dir);
         await options.onRunEnd(config.output_dir);
         open.delete(next);
         continue;
@@ -102,6 +105,27 @@ async function leastAdvanced(runs: ReadonlySet<OpenRun>): Promise<OpenRun> {
     if (!least || epoch < least.epoch) least = { run, epoch };
   }
   return least!.run;
+}
+
+/**
+ * Ends a run that waits for its turn and lags behind. One that was cut short in its turn has that turn first: it may have
+ * recorded what its checkpoint lacks.
+ * @returns why it is ended; null where it goes on
+ */
+async function stopWhereItLags(
+  sweep: Sweep,
+  folder: string,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<string | null> {
+  const isPaused = async () => (await readState(folder)).status === "paused";
+  const reason = (await isPaused()) ? await lagsBehind(sweep, folder) : null;
+  if (reason === null) return null;
+  return withFolderLock(folder, terminal, signal, async () => {
+    if (!(await isPaused())) return null; // Another process has had it meanwhile.
+    await markStopped(folder, reason);
+    return reason;
+  });
 }
 
 interface Turn {

@@ -42,5 +42,5 @@ export class GrowingFile {
 export async function readUpTo(path: string, step: number): Promise<string> {
   const text = await readFile(path, "utf8").catch(() => "");
   const kept = parseRecords(text).train.filter((record: RunRecord) => record.step <= step);
-  return kept.map((record) => `${JSON.stringify(record)}\n`).join("");
+  return kept.map(({ step, ...values }) => `${JSON.stringify({ step, ...values })}\n`).join("");
 }

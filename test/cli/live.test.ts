@@ -30,7 +30,7 @@ describe("--live", () => {
     expect(page).toContain("<h1>run");
     const sent = await (await fetch(new URL("events", url))).text(); // To the end of the run.
     expect(await end).toMatchObject({ code: 0, stderr: "" });
-    const records = [...sent.matchAll(/^event: records\n.*\ndata: (.*)$/gm)].flatMap(
+    const records = [...sent.matchAll(/^event: records\n(?:id: .*\n)?data: (.*)$/gm)].flatMap(
       ([, data]) => (JSON.parse(data!) as { records: Record<string, number>[] }).records,
     );
     expect(records.filter(({ loss }) => loss !== undefined).map(({ step }) => step)).toEqual([1, 2, 3]);
@@ -39,6 +39,21 @@ describe("--live", () => {
       1, 2, 3,
     ]);
     expect(sent).toMatch(/event: end\ndata: \n\n$/);
+  });
+
+  it("shows the runs of a sweep, and one that is trained alone", async () => {
+    const { config } = await prepareTraining("sweep: {grid: {beta: [0.1, 0.5]}}\n");
+    const sweep = ["sweep", "--device", TEST_DEVICE, "--config", config, "--live", "0"];
+    const titles = async (args: readonly string[], paths: readonly string[]) => {
+      const child = start([...sweep, ...args]);
+      const end = ended(child);
+      const url = await addressOf(child);
+      const pages = await Promise.all(paths.map(async (path) => (await fetch(new URL(path, url))).text()));
+      expect(await end).toMatchObject({ code: 0, stderr: "" });
+      return pages.map((page) => /<h1>([^ <]*)/.exec(page)?.[1]);
+    };
+    expect(await titles(["--only", "1"], ["./"])).toEqual(["beta=0.5"]);
+    expect(await titles([], ["./", "./beta%3D0.1/"])).toEqual(["Sweep", "beta=0.1"]);
   });
 
   it.each([["65536"], ["x"], ["-1"], ["1.5"]])("refuses the port %s", async (port) => {

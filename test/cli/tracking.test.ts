@@ -114,4 +114,24 @@ describe("report_to", { timeout: 300_000 }, () => {
     }
     expect(server.violations).toEqual([]);
   });
+
+  it("runs of a sweep that take turns arrive once and end once, also where turns go on in another process", async () => {
+    const server = await startLoopback();
+    const rates = [5.0e-9, 1.0e-3, 1.0e-2, 9.0e-3]; // The last two lag, and are stopped while they wait.
+    const training = await prepareTraining(
+      `report_to: mlflow\neval_strategy: steps\neval_steps: 1\nsweep: {grid: {learning_rate: ${JSON.stringify(rates)}}}\n`,
+    );
+    const args = ["sweep", "--device", TEST_DEVICE, "--config", training.config, "--stop-worse", "median"];
+    const { environment } = server;
+    const node = [signalAt("stdout", ["step 2/3"], "SIGINT")];
+    expect(await dpoTrain(args, { environment, node })).toMatchObject({ code: 130 });
+    const statuses = () => [...server.runs.values()].map(({ status }) => status);
+    expect(statuses()).toEqual(["KILLED", "KILLED", "KILLED", "KILLED"]);
+    expect(await dpoTrain(args, { environment })).toMatchObject({ code: 0, stderr: "" });
+    expect(statuses()).toEqual(["FINISHED", "FINISHED", "FINISHED", "FINISHED"]);
+    for (const run of server.runs.values()) {
+      expect(pointsOf(run).sort()).toEqual((await recordedPoints(join(training.output, run.name))).sort());
+    }
+    expect(server.violations).toEqual([]);
+  });
 });

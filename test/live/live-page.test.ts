@@ -1,4 +1,5 @@
 import { appendFile, mkdir, writeFile } from "node:fs/promises";
+import { createServer as createHttpServer } from "node:http";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
@@ -79,9 +80,21 @@ describe.skipIf(!CHROMIUM)("a live page in Chromium", () => {
     await writeFile(join(folder, "run.json"), JSON.stringify({ ...RUN, status: "failed", error: HOSTILE }));
     await expect.poll(() => page.locator("main").textContent(), PATIENCE).toContain("<script>alert(1)</script>");
     expect(await page.locator("main script, main img").count()).toBe(0);
+    await appendFile(join(folder, "metrics.jsonl"), '{"step":13,"loss":0.2,"entropy":2}\n'); // Another one.
     await end();
     await expect.poll(() => connection.textContent(), PATIENCE).toBe("the run has ended: this is its last state");
-    expect(await lastStep(page, "chart-loss")).toBe(12);
+    expect(await lastStep(page, "chart-entropy")).toBe(13);
+
+    const showsPoints = () =>
+      page.evaluate(() => {
+        const plot = dpoTrainPage.charts.get("chart-loss")!.plot();
+        return (plot.series[1]!.points!.show as (...args: unknown[]) => boolean)(plot, 1, 0, 1e6);
+      });
+    expect(await showsPoints()).toBe(true);
+    await page.evaluate(() =>
+      dpoTrainPage.receive(Array.from({ length: 100 }, (_, i) => ({ step: 14 + i, loss: 0.2 }))),
+    );
+    expect(await showsPoints(), "of a line that has grown").toBe(false);
     expect(faults).toEqual([]);
   });
 
@@ -114,6 +127,10 @@ describe.skipIf(!CHROMIUM)("a live page in Chromium", () => {
     await expect.poll(() => connection.textContent(), PATIENCE).toBe("live");
     await expect.poll(() => lastStep(page, "chart-loss"), PATIENCE).toBe(11);
     cut();
+    const refusing = createHttpServer((_, response) => void response.writeHead(502).end());
+    onTestFinished(() => void refusing.close());
+    await new Promise<void>((resolve) => void refusing.listen(first.port, "127.0.0.1", resolve));
+    await expect.poll(() => connection.textContent(), PATIENCE).toContain("load this page anew");
   });
 
   it("shows the runs of a sweep, each on a page of its own", async () => {

@@ -1,4 +1,4 @@
-import { appendFile, cp, writeFile } from "node:fs/promises";
+import { appendFile, cp, mkdir, writeFile } from "node:fs/promises";
 import { createServer, type IncomingHttpHeaders, request } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -189,6 +189,21 @@ describe("the live server", () => {
     }
   });
 
+  it("says how far a reader has come with the last of several records alone", async () => {
+    const { url } = await serve(await runFolder({ "performance.jsonl": '{"step":1,"tokens_per_second":9}\n' }));
+    const events = await listen(`${url}events`);
+    const isOfPerformance = ({ data }: ServerEvent) => JSON.stringify(data).includes("tokens_per_second");
+    const ids = (await events.until(isOfPerformance)).map(({ id }) => id);
+    expect(ids).toEqual([undefined, expect.stringMatching(/^\d+,\d+$/)]);
+  });
+
+  it("has the page of another run loaded anew, though its charts are the same", async () => {
+    const [first, second] = [await serve(await runFolder()), await serve(await runFolder())];
+    const address = eventsUrl((await ask(first.url)).text, second.url);
+    const events = await (await listen(address)).until(({ name }) => name === "main" || name === "reload");
+    expect(events.at(-1)!.name).toBe("reload");
+  });
+
   it("has the page loaded anew where it lacks a chart, and not otherwise", async () => {
     const folder = await runFolder({ "metrics.jsonl": '{"step":1,"loss":0.7}\n' });
     const { url } = await serve(folder);
@@ -223,6 +238,27 @@ describe("the live server", () => {
     expect(stepsOf(last)).toEqual([6]);
     expect(last.map(({ name }) => name)).toEqual(["records", "main", "end"]);
     await expect(fetch(server.url)).rejects.toThrow();
+  });
+
+  it("ends when pages that lack a chart have been loaded anew", async () => {
+    const folder = await runFolder({ "metrics.jsonl": '{"step":1,"loss":0.7}\n' });
+    const server = await serve(folder);
+    const events = await listen(eventsUrl((await ask(server.url)).text, server.url));
+    await events.until(isNamed("main"));
+    await appendFile(join(folder, "metrics.jsonl"), '{"step":1,"eval_loss":0.65}\n');
+    const end = server.end();
+    await events.until(isNamed("reload"));
+    const anew = await listen(eventsUrl((await ask(server.url)).text, server.url));
+    expect((await anew.until(() => false)).map(({ name }) => name)).toEqual(["end"]);
+    await end;
+  });
+
+  it("says where a run cannot be read, and not that it has written nothing", async () => {
+    const folder = await runFolder({ "metrics.jsonl": null });
+    await mkdir(join(folder, "metrics.jsonl"));
+    const { url, problems } = await serve(folder);
+    expect((await ask(url)).status).toBe(500);
+    expect(problems).toEqual([expect.stringContaining("metrics.jsonl")]);
   });
 
   it("refuses a port that is taken, and takes another where none was named", async () => {

@@ -46,8 +46,8 @@ it("goes on behind the checkpoint of a run that is continued", async () => {
     return readFile(join(path, "performance.jsonl"), "utf8");
   };
   expect(await create(2), "of an earlier version").toBe("");
-  const line = (step: number) => `${JSON.stringify({ elapsed_s: step, step })}\n`;
-  await writeFile(join(path, "performance.jsonl"), `${line(1)}${line(2)}${line(3)}{"elapsed`);
+  const line = (step: number) => `${JSON.stringify({ step, elapsed_s: step })}\n`;
+  await writeFile(join(path, "performance.jsonl"), `${line(1)}${line(2)}${line(3)}{"step`);
   expect(await create(2)).toBe(line(1) + line(2));
   expect(await create(0), "begun anew").toBe("");
 });

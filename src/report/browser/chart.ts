@@ -11,6 +11,8 @@ declare const uPlot: typeof UPlot;
 
 /** A line with more points than this shows them where they are far enough apart. */
 const FEW_POINTS = 60;
+const POINT_SIZE_PX = 5;
+const POINT_DISTANCE_PX = 10;
 /** With more lines the one next to the pointer stands out. */
 const LINES_WITHOUT_FOCUS = 6;
 const FOCUS_DISTANCE_PX = 24;
@@ -201,8 +203,14 @@ function plotSeries(line: LineData, points: Points, isShown: boolean): UPlot.Ser
     stroke: color,
     width: line.isBold ? 3 : 1.5,
     ...(line.isDashed ? { dash: [6, 4] } : {}),
-    points: { ...(points.steps.length <= FEW_POINTS ? { show: true } : {}), size: 5, fill: color, stroke: color },
+    points: { show: showsPoints(points), size: POINT_SIZE_PX, fill: color, stroke: color },
   };
+}
+
+/** Asked at each drawing: the line may grow. */
+function showsPoints({ steps }: Points): UPlot.Series.Points.Show {
+  return (plot, _, first, last) =>
+    steps.length <= FEW_POINTS || (last - first) * POINT_DISTANCE_PX <= plot.bbox.width / devicePixelRatio;
 }
 
 /** A thin line across the plot, with its name, where the axis reaches it. */

@@ -7,6 +7,7 @@ import { makeSortable, sortAs, sortingOf } from "./sorting.ts";
 const STATES = {
   open: "live",
   lost: "no connection to the run: it may have been stopped; trying again",
+  refused: "no connection to the run: load this page anew to try again",
   ended: "the run has ended: this is its last state",
 } as const;
 
@@ -22,7 +23,8 @@ function show(state: keyof typeof STATES): void {
 }
 
 events.addEventListener("open", () => show("open"));
-events.addEventListener("error", () => show("lost"));
+// A browser tries again where nobody answers, and not where the answer is no stream of events.
+events.addEventListener("error", () => show(events.readyState === EventSource.CLOSED ? "refused" : "lost"));
 events.addEventListener("records", (event: MessageEvent<string>) => {
   const { run, records } = JSON.parse(event.data) as LiveRecords;
   globalThis.dpoTrainPage.receive(records, run);
