@@ -2,7 +2,7 @@ import type { SweepMetric } from "../config/sweep-section.ts";
 import type { RunRecord } from "../train/records.ts";
 
 /** A median of fewer runs says little. */
-const MIN_OTHERS = 3;
+export const MIN_OTHERS = 3;
 
 /** Epochs are sums of fractions. */
 const EPSILON = 1e-9;

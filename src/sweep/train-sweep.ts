@@ -10,7 +10,7 @@ import { formatDuration } from "../train/progress.ts";
 import { Session, type SessionRequest } from "../train/session.ts";
 import { type TrainOptions, trainRun } from "../train/train-run.ts";
 import type { OpenRun } from "./check-sweep.ts";
-import { medianStop } from "./median-stopping.ts";
+import { MIN_OTHERS, medianStop } from "./median-stopping.ts";
 import { isEnd } from "./results.ts";
 import { markStopped, readRecords, readState } from "./run-files.ts";
 
@@ -54,7 +54,7 @@ export async function trainSweep(
 ): Promise<FailedRun[]> {
   const failed: FailedRun[] = [];
   const open = new Set(runs);
-  const takeTurns = options.stopWorse && runs.length > 1;
+  const takeTurns = options.stopWorse && runs.length > 1 && sweep.runs.length > MIN_OTHERS;
   let session: Session | null = null;
   const startMs = performance.now();
   try {

@@ -38,9 +38,15 @@ export class GrowingFile {
   }
 }
 
-/** The records of a file up to a step, as they would be written again; nothing where there is no such file. */
+/**
+ * The records of a file up to a step, as they would be written again; nothing where there is no such file.
+ * @throws InputError where the file system refuses
+ */
 export async function readUpTo(path: string, step: number): Promise<string> {
-  const text = await readFile(path, "utf8").catch(() => "");
+  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return "";
+    throw fileError(path, "read", error);
+  });
   const kept = parseRecords(text).train.filter((record: RunRecord) => record.step <= step);
   return kept.map(({ step, ...values }) => `${JSON.stringify({ step, ...values })}\n`).join("");
 }
