@@ -54,7 +54,8 @@ async function train(options: TrainOptions, terminal: Terminal, signal: AbortSig
   const { config } = loadConfig(file, set);
   const tracking = trackRuns([config], terminal);
   const onEnd = async (folder: string) => {
-    await reportRun(folder, terminal);
+    const report = await reportRun(folder, terminal);
+    if (report !== null) terminal.line(`report: ${printable(report, 1000)}`);
     await tracking.end(folder);
   };
   const hooks = { onStart: tracking.start, onEnd };

@@ -55,7 +55,8 @@ it("trains, evaluates, exports and tells about it; the same again from the confi
   expect(said).toContain(`wrote ${output}/adapter`);
   expect(said).toContain(`wrote ${output}/merged`);
   expect(stdout).toMatch(/^merge fidelity in bfloat16 /m);
-  expect(said.at(-2)).toMatch(new RegExp(`^done in 0:\\d\\d: ${output}$`));
+  expect(said.at(-3)).toMatch(new RegExp(`^done in 0:\\d\\d: ${output}$`));
+  expect(said.at(-2)).toBe(`report: ${output}/report.html`);
 
   expect((await readdir(output)).sort()).toEqual([
     "adapter",
@@ -107,7 +108,9 @@ it("rewrites the progress in place on a terminal, and refuses a folder that hold
   const shown = stdout.replaceAll("\u001b", "ESC").replaceAll("\r", "CR");
   // 80 columns: each step takes two lines, which the next one takes away.
   expect(shown).toMatch(/step 1\/3 {2}loss .* {2}grad [\d.]+\nlr .* leftESC\[1ACRESC\[Jstep 2\/3 /);
-  expect(shown).toMatch(/leftESC\[1ACRESC\[Jevaluation at step 3 .*\nwrote .*\/adapter\ndone in 0:\d\d: .*\n$/);
+  expect(shown).toMatch(
+    /leftESC\[1ACRESC\[Jevaluation at step 3 .*\nwrote .*\/adapter\ndone in 0:\d\d: .*\nreport: .*\n$/,
+  );
 
   const files = await filesOf(training.output);
   const refused = await train(training);

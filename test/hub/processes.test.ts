@@ -173,16 +173,22 @@ describe("the lock", () => {
     const order: string[] = [];
     // A busy machine may delay a heartbeat by half a second.
     const patient = { ...timing, stalePolls: 120 };
+    let begin = () => {};
+    const begun = new Promise<void>((resolve) => {
+      begin = resolve;
+    });
     const hold = withLock(
       path,
       () => {},
       async () => {
+        begin();
         await new Promise((resolve) => setTimeout(resolve, 2000));
         order.push("holder");
       },
       undefined,
       patient,
     );
+    await begun; // Else either may be the first.
     const wait = withLock(
       path,
       () => {},

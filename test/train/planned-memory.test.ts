@@ -236,7 +236,7 @@ describe("memory that is not there all the same", () => {
     isFull = () => false;
     expect(error).toMatchObject({ exitCode: 3 });
     expect(error?.message).toMatch(
-      /; planned were .* saves .*; it ended after step (\d) of 8; .*later-step holds config\.yaml, metrics\.jsonl, run\.json: no step was saved, /,
+      /; planned were .* saves .*; it ended after step (\d) of 8; .*later-step holds config\.yaml, metrics\.jsonl, performance\.jsonl, run\.json: no step was saved, /,
     );
     const { status, error: said } = JSON.parse(readFileSync(join(output, "run.json"), "utf8"));
     expect({ status, said }).toEqual({ status: "failed", said: error?.message });
