@@ -169,7 +169,7 @@ it("a loss that is not finite stops before the update, and leaves no adapter", a
   expect(stderr).toMatch(
     /^dpo-train: step 2: the log-probability of test\/golden\/data\/plain-train\.jsonl:\d is not finite \(.*\); of the adapter's weights the first that is not finite is in layers\.0\.self_attn\.q_proj\.lora_A \(NaN at element 0\); nothing was updated\. A lower learning_rate/m,
   );
-  expect(stdout).toMatch(/^step 1\/3 .*\n$/m);
+  expect(stdout).toMatch(/^step 1\/3 .*\nreport: .*\n$/m);
   expect((await readdir(training.output)).sort()).toEqual([
     "config.yaml",
     "metrics.jsonl",
