@@ -79,7 +79,7 @@ describe("what goes", () => {
     const old = {
       name_or_path: "a/b",
       tokenizer_file: "/home/alice/tokenizer.json",
-      special_tokens_map_file: "/root/x",
+      special_tokens_map_file: "/home/ada/x",
     };
     const folder = await finishedFolder({ files: { "merged/tokenizer_config.json": JSON.stringify(old) } });
     const again = (await preparePublication(request(folder))).files;
