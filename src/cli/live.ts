@@ -27,6 +27,6 @@ export async function withLive<T>(
 }
 
 /** Null for any. @throws InputError */
-export function parsePort(option: string | true): number | null {
+function parsePort(option: string | true): number | null {
   return option === true ? null : parseWholeNumber("--live", option, { least: 0, most: 65535 });
 }

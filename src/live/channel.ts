@@ -49,7 +49,7 @@ export class Channel {
   }
 
   /** Begins to send events. A browser that was here before says with `lastEventId` how far it has come. */
-  async attach(response: ServerResponse, query: URLSearchParams, lastEventId: string | undefined): Promise<void> {
+  attach(response: ServerResponse, query: URLSearchParams, lastEventId: string | undefined): void {
     if (this.#readers.size >= MAX_READERS) {
       response.writeHead(503, { "content-type": "text/plain", "retry-after": "10" }).end("too many readers\n");
       return;

@@ -12,19 +12,20 @@ const samples: MemorySample[] = [];
 beforeAll(async () => {
   process.chdir(rootPath("."));
   const variant = "with an evaluation every 50 steps and a checkpoint every 20";
-  const options = { steps: 250, every: 50, device: TEST_DEVICE, collectsGarbage: true };
+  const options = { steps: 300, every: 50, device: TEST_DEVICE, collectsGarbage: true };
   samples.push(...(await measureMemory({ variant, ...options })));
 }, 600_000);
 
-it("200 steps, with evaluations and checkpoints, leave no more in JavaScript's memory than the 50 before", () => {
-  expect(samples.map(({ step }) => step)).toEqual([50, 100, 150, 200, 250]);
+it("250 steps, with evaluations and checkpoints, leave no more in JavaScript's memory than the 50 before", () => {
+  expect(samples.map(({ step }) => step)).toEqual([50, 100, 150, 200, 250, 300]);
   const [first, ...later] = samples.map(({ heapBytes }) => heapBytes);
   expect(Math.min(...later) - first!).toBeLessThan(0.2 * MEBIBYTE);
   expect(later.at(-1)! - first!).toBeLessThan(0.8 * MEBIBYTE);
 });
 
-it("and no more resident memory", () => {
-  const [first, ...later] = samples.map(({ residentBytes }) => residentBytes);
-  // After 150 and 200 more steps: lavapipe was seen to take 26 MB in the first 50 of them and keep it.
-  expect(Math.min(...later.slice(-2)) - first!).toBeLessThan(64 * MEBIBYTE);
+it("and no more resident memory than the 100 before", () => {
+  // What a driver takes at first, for pipelines that are new, is no growth.
+  const [, first, ...later] = samples.map(({ residentBytes }) => residentBytes);
+  expect(Math.min(...later) - first!).toBeLessThan(16 * MEBIBYTE);
+  expect(later.at(-1)! - first!).toBeLessThan(96 * MEBIBYTE);
 });
